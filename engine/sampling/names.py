@@ -1,0 +1,101 @@
+"""The names of samplers and schedulers that saved workflows use, and which of them Weft has. Never imports torch."""
+
+from __future__ import annotations
+
+import difflib
+
+SAMPLER_NAMES: tuple[str, ...] = (
+    "euler",
+    "euler_cfg_pp",
+    "euler_ancestral",
+    "euler_ancestral_cfg_pp",
+    "heun",
+    "heunpp2",
+    "dpm_2",
+    "dpm_2_ancestral",
+    "lms",
+    "dpm_fast",
+    "dpm_adaptive",
+    "dpmpp_2s_ancestral",
+    "dpmpp_2s_ancestral_cfg_pp",
+    "dpmpp_sde",
+    "dpmpp_sde_gpu",
+    "dpmpp_2m",
+    "dpmpp_2m_cfg_pp",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_gpu",
+    "dpmpp_2m_sde_heun",
+    "dpmpp_2m_sde_heun_gpu",
+    "dpmpp_3m_sde",
+    "dpmpp_3m_sde_gpu",
+    "ddpm",
+    "lcm",
+    "ipndm",
+    "ipndm_v",
+    "deis",
+    "res_multistep",
+    "res_multistep_cfg_pp",
+    "res_multistep_ancestral",
+    "res_multistep_ancestral_cfg_pp",
+    "gradient_estimation",
+    "gradient_estimation_cfg_pp",
+    "er_sde",
+    "seeds_2",
+    "seeds_3",
+    "sa_solver",
+    "sa_solver_pece",
+    "ddim",
+    "uni_pc",
+    "uni_pc_bh2",
+)
+"""Every sampler name of the field, in the order of its menus."""
+
+AVAILABLE_SAMPLERS: tuple[str, ...] = tuple(
+    name
+    for name in SAMPLER_NAMES
+    if name
+    in {
+        "euler",
+        "euler_ancestral",
+        "heun",
+        "dpmpp_sde",
+        "dpmpp_2m",
+        "lcm",
+        "ddim",
+        "uni_pc",
+        "uni_pc_bh2",
+    }
+)
+"""The samplers that Weft has. Any other name is refused, never replaced."""
+
+SCHEDULER_NAMES: tuple[str, ...] = (
+    "simple",
+    "sgm_uniform",
+    "karras",
+    "exponential",
+    "ddim_uniform",
+    "beta",
+    "normal",
+    "linear_quadratic",
+    "kl_optimal",
+)
+"""Every scheduler name of the field, in the order of its menus."""
+
+AVAILABLE_SCHEDULERS: tuple[str, ...] = SCHEDULER_NAMES
+"""The schedulers that Weft has: all of them."""
+
+
+def refusal(what: str, name: str, known: tuple[str, ...], available: tuple[str, ...]) -> str:
+    """The message that refuses `name`.
+
+    Args:
+        what: `sampler` or `scheduler`.
+        name: The name that was asked for.
+        known: Every name of the field.
+        available: The names that Weft has.
+    """
+    if name in known:
+        return f"the {what} {name!r} is not built yet; built are: {', '.join(available)}"
+    near = difflib.get_close_matches(name, available, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(available)}"
+    return f"there is no {what} {name!r}; {hint}"

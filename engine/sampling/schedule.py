@@ -1,0 +1,166 @@
+"""The noise levels that a model was trained on, and what its output means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Prediction = Literal["eps", "v"]
+
+ZERO_SNR_ALPHA_BAR = 4.8973451890853435e-08
+"""Stands for the last, exactly zero, cumulative alpha of a zero-terminal-SNR schedule, so that sigma stays finite."""
+
+PERCENT_ZERO_SIGMA = 999999999.9
+"""The noise level at 0 percent: above every trained one."""
+
+
+@dataclass(frozen=True, eq=False)
+class DiscreteSchedule:
+    """Noise levels of a model trained on T discrete timesteps (SD1, SD2, SDXL).
+
+    With cumulative signal share alpha_bar the noise level is sigma = sqrt((1 - alpha_bar) / alpha_bar): latents are
+    kept unscaled ("variance exploding") and scaled only on the way into the network.
+
+    Attributes:
+        sigmas: [T] float32 on the CPU, strictly rising.
+        log_sigmas: [T] float32 on the CPU, the logarithms, rounded from float64.
+        prediction: What the network predicts: the noise (`eps`) or the velocity (`v`).
+
+    Source: Ho et al. 2020, arXiv:2006.11239; Karras et al. 2022, arXiv:2206.00364, table 1; v: Salimans and Ho 2022,
+    arXiv:2202.00512, appendix D.
+    """
+
+    sigmas: Tensor
+    log_sigmas: Tensor
+    prediction: Prediction = "eps"
+    _log_sigmas_on: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of_betas(
+        cls, betas: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False
+    ) -> DiscreteSchedule:
+        """The schedule of a variance table.
+
+        Args:
+            betas: [T] float64 variances of the forward steps.
+            prediction: What the network predicts.
+            zero_terminal_snr: Whether the last step is pure noise.
+
+        Source: zero terminal SNR: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
+        """
+        alpha_bar = torch.cumprod(1.0 - betas.double(), dim=0)
+        if zero_terminal_snr:
+            root = alpha_bar.sqrt()
+            root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+            alpha_bar = root.square()
+            alpha_bar[-1] = ZERO_SNR_ALPHA_BAR
+        sigmas = ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        return cls(sigmas.float(), sigmas.log().float(), prediction)
+
+    @classmethod
+    def scaled_linear(
+        cls,
+        prediction: Prediction = "eps",
+        *,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        timesteps: int = 1000,
+        zero_terminal_snr: bool = False,
+    ) -> DiscreteSchedule:
+        """The schedule of Stable Diffusion: betas linear in their square root.
+
+        Args:
+            prediction: What the network predicts.
+            beta_start: First variance.
+            beta_end: Last variance.
+            timesteps: Number of trained timesteps T.
+            zero_terminal_snr: Whether the last step is pure noise.
+        """
+        roots = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps, dtype=torch.float64)
+        return cls.of_betas(roots.square(), prediction, zero_terminal_snr=zero_terminal_snr)
+
+    @property
+    def sigma_min(self) -> float:
+        """The lowest trained noise level."""
+        return float(self.sigmas[0])
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest trained noise level."""
+        return float(self.sigmas[-1])
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """Index of the trained level that is nearest to `sigma` in log space; same shape, float32."""
+        table = self._log_sigmas(sigma.device)
+        nearest = (sigma.log().reshape(1, -1) - table[:, None]).abs().argmin(dim=0)
+        return nearest.reshape(sigma.shape).float()
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        """The noise level at a fractional timestep, interpolated in log space; same shape, float32."""
+        table = self._log_sigmas(timestep.device)
+        t = timestep.float().clamp(0, len(table) - 1)
+        low = t.floor().long()
+        share = t.frac()
+        return ((1 - share) * table[low] + share * table[t.ceil().long()]).exp()
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """The noise level when `percent` (0..1) of sampling is done; beyond all levels at 0, and 0 at 1."""
+        if percent <= 0.0:
+            return PERCENT_ZERO_SIGMA
+        if percent >= 1.0:
+            return 0.0
+        return float(self.sigma(torch.tensor((1.0 - percent) * (len(self.sigmas) - 1))))
+
+    def noised(self, noise: Tensor, sigma: Tensor, latent: Tensor, *, max_denoise: bool = False) -> Tensor:
+        """`latent` (model space) carried to noise level `sigma` by `noise`.
+
+        Args:
+            noise: [B, C, h, w] of unit variance.
+            sigma: [] or [B] noise level.
+            latent: [B, C, h, w] in model space.
+            max_denoise: Whether sampling starts at the top of the schedule; the noise then has the variance
+                1 + sigma**2, which the network was trained to see there.
+        """
+        level = _per_row(sigma, noise)
+        return noise * ((1.0 + level.square()).sqrt() if max_denoise else level) + latent
+
+    def denoised(self, output: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
+        """The clean latent that the network's `output` stands for.
+
+        Args:
+            output: [R, C, h, w] float32 from the network.
+            sigma: [] or [R] noise level.
+            x: [R, C, h, w] the noisy latent, before `network_input`.
+        """
+        level = _per_row(sigma, x)
+        if self.prediction == "eps":
+            return x - output * level
+        power = level.square() + 1.0
+        return x / power - output * level / power.sqrt()
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """`x` scaled to about unit variance, as the network expects it.
+
+        Args:
+            x: [R, C, h, w] noisy latent.
+            sigma: [] or [R] noise level.
+        """
+        return x / (_per_row(sigma, x).square() + 1.0).sqrt()
+
+    def _log_sigmas(self, device: torch.device) -> Tensor:
+        """The table on `device`; copied there once, because a copy per step would wait for the device."""
+        table = self._log_sigmas_on.get(device)
+        if table is None:
+            table = self._log_sigmas_on.setdefault(device, self.log_sigmas.to(device))
+        return table
+
+
+def _per_row(sigma: Tensor, x: Tensor) -> Tensor:
+    """`sigma` shaped to broadcast over the rows of `x`."""
+    return sigma.reshape(sigma.shape + (1,) * (x.ndim - sigma.ndim))

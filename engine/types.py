@@ -1,0 +1,341 @@
+"""The values that travel on links, and what a running node may ask for.
+
+Values are immutable by agreement: no node changes what it was given (`tests/contracts` proves it). Heavy libraries
+are named here for type checkers only, so that importing this module costs nothing.
+
+Port types are the field's words: `Image` is `IMAGE` in a workflow, `TextEncoder` is `CLIP`. `PORT_TYPES` holds the
+pairs; any other class is named by its attribute `port_type`, or by its own name in upper case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+    from torch import device as Device
+    from torch import dtype as DType
+
+    from engine.folders import Folders
+else:
+    Tensor = object
+
+T = TypeVar("T")
+
+Image = NewType("Image", Tensor)
+"""Pictures: [B, H, W, C] float32 in 0..1, C is 1, 3 or 4, on the CPU."""
+
+Mask = NewType("Mask", Tensor)
+"""Masks: [B, H, W] float32 in 0..1, on the CPU; 1 marks what may change."""
+
+Sigmas = NewType("Sigmas", Tensor)
+"""Noise levels: [N + 1] float32 on the CPU, falling, the last usually 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Pictures in the space of a VAE.
+
+    Attributes:
+        samples: [B, C, h, w] float32, in the VAE's own scale (the model's scale factor is not applied).
+        noise_mask: [B, 1, H, W] or [B, H, W] float32 in 0..1, any size: where sampling may change the latent.
+        batch_index: For each sample the place in the noise batch that it takes its noise from.
+    """
+
+    samples: Tensor
+    noise_mask: Tensor | None = None
+    batch_index: tuple[int, ...] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by field name, as reference vectors name them."""
+        named = {"samples": self.samples}
+        if self.noise_mask is not None:
+            named["noise_mask"] = self.noise_mask
+        return named
+
+
+@dataclass(frozen=True, slots=True)
+class Cond:
+    """One entry of a conditioning: what one forward pass of the network attends to.
+
+    Attributes:
+        tokens: [B, T, D] float32 context for cross-attention.
+        pooled: [B, D'] float32 pooled text output, or None.
+        options: Everything that limits or extends the entry; the names that sampling knows are
+            `strength` (float), `area` ((h, w, y, x) in latent cells or ("percentage", h, w, y, x)),
+            `mask` ([B, H, W]), `mask_strength` (float), `set_area_to_bounds` (bool),
+            `start_percent`, `end_percent` (float).
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_options(self, **options: Any) -> Cond:
+        """This entry with options added or replaced."""
+        return replace(self, options=MappingProxyType({**self.options, **options}))
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What guides sampling: entries whose predictions are averaged by strength and place."""
+
+    entries: tuple[Cond, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """`cond0`, `pooled_output0`, ... for the entries in order."""
+        named: dict[str, Tensor] = {}
+        for i, entry in enumerate(self.entries):
+            named[f"cond{i}"] = entry.tokens
+            if entry.pooled is not None:
+                named[f"pooled_output{i}"] = entry.pooled
+        return named
+
+
+@dataclass(frozen=True, slots=True)
+class LatentFormat:
+    """How a model's latent space relates to its VAE's.
+
+    Model space is `(latent - shift) * scale`. An all-zero latent means "nothing" and stays zero.
+
+    Attributes:
+        channels: C of a latent.
+        scale: Factor, unitless.
+        shift: Offset, in VAE units.
+        factor: Pixels of a picture for each latent cell, along one side.
+        rgb: [C][3] linear map from model space to RGB in -1..1, for cheap previews; None if unknown.
+    """
+
+    channels: int = 4
+    scale: float = 0.18215
+    shift: float = 0.0
+    factor: int = 8
+    rgb: tuple[tuple[float, float, float], ...] | None = None
+
+
+@runtime_checkable
+class NoiseSchedule(Protocol):
+    """The noise levels that a model was trained on, and what its output means."""
+
+    @property
+    def sigmas(self) -> Tensor:
+        """[T] float32 on the CPU, rising: the trained noise levels."""
+
+    @property
+    def sigma_min(self) -> float:
+        """The lowest trained noise level."""
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest trained noise level."""
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """What the network is told for `sigma`; same shape, float32."""
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        """The noise level at a (fractional) timestep; same shape."""
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """The noise level when `percent` (0..1) of sampling is done."""
+
+    def noised(self, noise: Tensor, sigma: Tensor, latent: Tensor, *, max_denoise: bool = False) -> Tensor:
+        """`latent` (model space) carried to noise level `sigma` by `noise`."""
+
+    def denoised(self, output: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
+        """The clean latent that the network's `output` stands for."""
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """`x` scaled as the network expects it."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A diffusion network: weights, patches and noise schedule. Immutable; patches make a new value."""
+
+    @property
+    def family(self) -> str:
+        """Architecture family, such as `sd1`."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The trained noise levels."""
+
+    @property
+    def latent_format(self) -> LatentFormat:
+        """Scale of the latent space."""
+
+    @property
+    def device(self) -> Device:
+        """Where the network computes."""
+
+    @property
+    def dtype(self) -> DType:
+        """What the network computes in."""
+
+    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+        """Predict the clean latent for R rows in one forward pass.
+
+        Args:
+            x: [R, C, h, w] float32 noisy latents in model space.
+            sigma: [R] noise level of each row.
+            context: [R, T, D] cross-attention context.
+            extra: Further per-row tensors of the family (`pooled`, ...).
+
+        Returns:
+            [R, C, h, w] float32.
+        """
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Prompt text to conditioning. Immutable; clip skip and LoRA make a new value."""
+
+    @property
+    def family(self) -> str:
+        """Architecture family of the model that it came with."""
+
+    def encode(self, text: str, *, find_embedding: Callable[[str], Path | None] | None = None) -> Conditioning:
+        """Encode a prompt with the field's weight syntax.
+
+        Args:
+            text: The prompt; `(words:1.2)` weighs, `embedding:name` inserts a textual inversion.
+            find_embedding: Name of an embedding to its file; None where there is none.
+        """
+
+    def with_clip_skip(self, layer: int) -> TextEncoder:
+        """This encoder stopped at hidden layer `layer` (-1 is the last)."""
+
+
+@runtime_checkable
+class Vae(Protocol):
+    """Pictures to latents and back."""
+
+    @property
+    def latent_channels(self) -> int:
+        """C of its latents."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels for each latent cell, along one side."""
+
+    def encode(self, image: Image) -> Tensor:
+        """[B, H, W, C>=3] pictures to [B, C, h, w] float32 latents (mean of the posterior)."""
+
+    def decode(self, samples: Tensor) -> Image:
+        """[B, C, h, w] latents to [B, H, W, 3] float32 pictures in 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file that a node wrote.
+
+    Attributes:
+        path: Where it is.
+        filename: Its name.
+        subfolder: Folder below the root, `/`-separated, possibly empty.
+        type: Which root: `output`, `temp` or `input`.
+    """
+
+    path: Path
+    filename: str
+    subfolder: str
+    type: str
+
+    def json(self) -> dict[str, str]:
+        """The record that clients expect in `ui.images`."""
+        return {"filename": self.filename, "subfolder": self.subfolder, "type": self.type}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a node shows to people: files, text. Its keys are those of ComfyUI's `ui` results.
+
+    Attributes:
+        entries: `images` to `SavedFile`s, `text` to strings, and so on.
+    """
+
+    entries: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def files(self) -> tuple[SavedFile, ...]:
+        """Every file among the entries."""
+        return tuple(e for entries in self.entries.values() for e in entries if isinstance(e, SavedFile))
+
+    def json(self) -> dict[str, list[Any]]:
+        """The entries as JSON values."""
+        return {k: [e.json() if isinstance(e, SavedFile) else e for e in v] for k, v in self.entries.items()}
+
+
+class Lazy(Generic[T]):
+    """An input that is computed only if the node asks for it: call it to get the value.
+
+    The first call of an input that is not there yet ends the node; the engine computes the input and calls the node
+    again. A node therefore asks for lazy inputs before it does anything costly.
+    """
+
+    __slots__ = ("_resolve",)
+
+    def __init__(self, resolve: Callable[[], T]) -> None:
+        self._resolve = resolve
+
+    def __call__(self) -> T:
+        """The value."""
+        return self._resolve()
+
+
+@runtime_checkable
+class Run(Protocol):
+    """What a running node may ask of the engine. A parameter of this type is not a port."""
+
+    @property
+    def node(self) -> str:
+        """Id of the node that runs."""
+
+    @property
+    def folders(self) -> Folders:
+        """Where models, inputs and outputs are."""
+
+    @property
+    def device(self) -> str:
+        """The device asked for, such as `cpu`, `cuda:0` or `auto`."""
+
+    @property
+    def dtype(self) -> str:
+        """The number format asked for: `auto`, `float32`, `float16` or `bfloat16`."""
+
+    @property
+    def documents(self) -> Mapping[str, Any]:
+        """What saved files carry: `prompt` (API format) and, where there is one, `workflow`."""
+
+    def progress(self, done: float, total: float, preview: Callable[[], Any] | None = None) -> None:
+        """Report progress; `preview` is called only if somebody watches.
+
+        Raises:
+            RunCancelled: if the run was cancelled.
+        """
+
+    def check(self) -> None:
+        """Raise `RunCancelled` if the run was cancelled."""
+
+
+PORT_TYPES: dict[Any, str] = {
+    Image: "IMAGE",
+    Mask: "MASK",
+    Sigmas: "SIGMAS",
+    Latent: "LATENT",
+    Conditioning: "CONDITIONING",
+    Model: "MODEL",
+    TextEncoder: "CLIP",
+    Vae: "VAE",
+    int: "INT",
+    float: "FLOAT",
+    str: "STRING",
+    bool: "BOOLEAN",
+    Any: "*",
+}
+"""Python type to the name of the port type in workflows."""

@@ -1,0 +1,206 @@
+"""Driving a sampler: from noise, levels and conditioning to a latent, one pass of the network at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from engine.sampling.build import Start, build
+from engine.sampling.guidance import Guidance, Passes
+from engine.sampling.noise import SEED_MODULUS, initial_noise, starting_latent
+from engine.sampling.region import regions, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.types import Cond, Conditioning, LatentFormat, Model, NoiseSchedule
+
+    OnStep: TypeAlias = Callable[[int, int, Tensor], None]
+
+FRESH_BACKGROUND = frozenset({"ddim"})
+"""Samplers that noise what a mask protects with noise of its own."""
+
+
+def sample(
+    model: Model,
+    *,
+    latent: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    sampler_name: str,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float,
+    seed: int,
+    noise_mask: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Sample a latent.
+
+    Args:
+        model: Predicts denoised latents.
+        latent: [B, C, h, w] float32 in the VAE's scale: what sampling starts from.
+        noise: [B, C, h, w] of unit variance, or zeros where `latent` is noisy already.
+        sigmas: [N + 1] falling levels; with fewer than two nothing is done.
+        sampler_name: A name of `names.AVAILABLE_SAMPLERS`.
+        positive: What to move towards.
+        negative: What to move away from.
+        cfg: Guidance scale; at 1 `negative` is not evaluated.
+        seed: Of the noise that the sampler adds on its way.
+        noise_mask: [B, 1, H, W] or [B, H, W] in 0..1, any size: where the latent may change.
+        on_step: Called once per step with its index, the number of steps and the denoised latent [B, C, h, w] in model
+            space; it may raise to stop.
+
+    Returns:
+        [B, C, h, w] float32 in the VAE's scale, on the model's device.
+
+    Raises:
+        ValueError: if there is no such sampler, or the latent's channels are not the model's.
+    """
+    with torch.inference_mode():
+        passes = sampling(
+            model.schedule,
+            model.latent_format,
+            model.device,
+            latent=latent,
+            noise=noise,
+            sigmas=sigmas,
+            sampler_name=sampler_name,
+            positive=positive.entries,
+            negative=negative.entries,
+            cfg=cfg,
+            seed=seed,
+            noise_mask=noise_mask,
+            on_step=on_step,
+        )
+        try:
+            request = next(passes)
+            while True:
+                answer = model.denoised(request.x, request.sigma, request.context, extra=request.extra)
+                request = passes.send(answer)
+        except StopIteration as end:
+            result: Tensor = end.value
+            return result
+
+
+def sampling(
+    schedule: NoiseSchedule,
+    latent_format: LatentFormat,
+    device: torch.device,
+    *,
+    latent: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    sampler_name: str,
+    positive: Sequence[Cond],
+    negative: Sequence[Cond],
+    cfg: float,
+    seed: int,
+    noise_mask: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Passes:
+    """The whole of `sample` but the network: yields what to pass through it, is sent the answers.
+
+    Whoever drives it may join the requests of several samplings into one pass. To be driven in inference mode.
+
+    Args:
+        schedule: The model's noise levels.
+        latent_format: Scale of the latent space.
+        device: Where the network computes.
+        latent: As for `sample`; so are all that follow.
+        noise: See there.
+        sigmas: See there.
+        sampler_name: See there.
+        positive: Entries to move towards.
+        negative: Entries to move away from.
+        cfg: See there.
+        seed: See there.
+        noise_mask: See there.
+        on_step: See there.
+
+    Returns:
+        The sampled latent.
+    """
+    levels: tuple[float, ...] = tuple(sigmas.tolist())
+    latent = fitted(latent, latent_format.channels).to(device, torch.float32)
+    if len(levels) < 2:
+        return latent
+    clean = to_model_space(latent, latent_format)
+    noise = noise.to(device)
+    x = starting_latent(schedule, noise, levels[0], clean)
+    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, device), cfg)
+    mask: _Mask | None = None
+    if noise_mask is not None:
+        if sampler_name in FRESH_BACKGROUND:
+            noise = initial_noise(noise.shape, (seed + 1) % SEED_MODULUS).to(device)
+        mask = _Mask.of(noise_mask.to(device), clean, noise, schedule)
+
+    steps = build(sampler_name, Start(x, levels, seed, schedule))
+    total, reported = len(levels) - 1, -1
+    try:
+        request = next(steps)
+        while True:
+            x = request.x if mask is None else mask.before(request.x, request.sigma)
+            denoised = yield from guidance.denoised(x, request.sigma)
+            if mask is not None:
+                denoised = mask.after(denoised)
+            if on_step is not None and request.step > reported:
+                reported = request.step
+                on_step(reported, total, denoised)
+            request = steps.send(denoised)
+    except StopIteration as end:
+        return from_model_space(end.value, latent_format)
+
+
+def fitted(latent: Tensor, channels: int) -> Tensor:
+    """`latent` with the model's number of channels; an empty one takes any.
+
+    Raises:
+        ValueError: if the channels differ and the latent is not empty.
+    """
+    if latent.shape[1] == channels:
+        return latent
+    if torch.count_nonzero(latent):
+        msg = f"cannot sample a latent of {latent.shape[1]} channels: the model's latents have {channels}"
+        raise ValueError(msg)
+    return latent.new_zeros((latent.shape[0], channels, *latent.shape[2:]))
+
+
+def to_model_space(latent: Tensor, latent_format: LatentFormat) -> Tensor:
+    """(latent - shift) * scale; an all-zero latent means "nothing" and stays zero."""
+    if latent_format.shift and not torch.count_nonzero(latent):
+        return latent
+    return (latent - latent_format.shift) * latent_format.scale
+
+
+def from_model_space(x: Tensor, latent_format: LatentFormat) -> Tensor:
+    """x / scale + shift, float32."""
+    return (x / latent_format.scale + latent_format.shift).float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mask:
+    """Keeps what a noise mask protects: noised to the current level on the way in, clean on the way out."""
+
+    open: Tensor
+    closed: Tensor
+    kept: Tensor
+    clean: Tensor
+    noise: Tensor
+    schedule: NoiseSchedule
+
+    @classmethod
+    def of(cls, mask: Tensor, clean: Tensor, noise: Tensor, schedule: NoiseSchedule) -> _Mask:
+        batch, _, height, width = clean.shape
+        mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+        mask = rows(torch.nn.functional.interpolate(mask, (height, width), mode="bilinear"), batch)
+        return cls(mask, 1.0 - mask, clean * (1.0 - mask), clean, noise, schedule)
+
+    def before(self, x: Tensor, sigma: float) -> Tensor:
+        return x * self.open + self.schedule.noised(self.noise, torch.tensor(sigma), self.clean) * self.closed
+
+    def after(self, denoised: Tensor) -> Tensor:
+        return denoised * self.open + self.kept

@@ -1,0 +1,256 @@
+"""Schedulers: which noise levels a sampler visits, from high to low.
+
+The closed-form ones take numbers; the ones that walk a model's own table take its schedule. All return float32 on the
+CPU, falling, and end with 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from engine.sampling.names import AVAILABLE_SCHEDULERS, SCHEDULER_NAMES, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from engine.types import NoiseSchedule
+
+DISCARD_PENULTIMATE = frozenset({"dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2"})
+"""Samplers whose schedule is made one step longer and then loses its second-last level."""
+
+FULL_DENOISE = 0.9999
+"""A `denoise` above this is a full one."""
+
+NEGLIGIBLE_SIGMA = 1e-5
+"""A lowest level below this already stands for 0."""
+
+
+def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """Noise levels evenly spaced in sigma ** (1 / rho).
+
+    Returns:
+        [n + 1] float32 on CPU, strictly falling, last entry 0.
+
+    Raises:
+        ValueError: unless n >= 1 and 0 < sigma_min < sigma_max.
+
+    Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
+    """
+    _check(n, sigma_min, sigma_max)
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return _ended(((high + ramp * (low - high)) ** rho))
+
+
+def exponential(n: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Noise levels evenly spaced in log sigma.
+
+    Returns:
+        [n + 1] float32 on CPU, strictly falling, last entry 0.
+
+    Raises:
+        ValueError: unless n >= 1 and 0 < sigma_min < sigma_max.
+    """
+    _check(n, sigma_min, sigma_max)
+    return _ended(torch.linspace(math.log(sigma_max), math.log(sigma_min), n, dtype=torch.float64).exp())
+
+
+def kl_optimal(n: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Noise levels evenly spaced in arctan sigma, which minimises a bound on the divergence.
+
+    Returns:
+        [n + 1] float32 on CPU, strictly falling, last entry 0.
+
+    Raises:
+        ValueError: unless n >= 2 and 0 < sigma_min < sigma_max; with one step the formula is 0 / 0.
+
+    Source: Sabour et al. 2024 (Align Your Steps), arXiv:2404.14507: the optimum for Gaussian data.
+    Differs: the reference returns NaN for n = 1.
+    """
+    _check(n, sigma_min, sigma_max, least=2)
+    share = torch.linspace(0, 1, n, dtype=torch.float64)
+    return _ended((share * math.atan(sigma_min) + (1 - share) * math.atan(sigma_max)).tan())
+
+
+def linear_quadratic(n: int, sigma_max: float, threshold: float = 0.025) -> Tensor:
+    """Half the steps linear down to a share of `threshold`, the rest quadratic to 0.
+
+    Args:
+        n: Number of steps.
+        sigma_max: The first level.
+        threshold: Share of the way that the linear half covers.
+
+    Returns:
+        [n + 1] float32 on CPU, strictly falling, last entry 0.
+
+    Source: Polyak et al. 2024 (Movie Gen), arXiv:2410.13720, the linear-quadratic schedule.
+    """
+    _check(n, 0.0, sigma_max)
+    if n == 1:
+        return torch.tensor([sigma_max, 0.0])
+    linear = n // 2
+    quadratic = n - linear
+    done = [i * threshold / linear for i in range(linear)]
+    rest = linear - threshold * n
+    a = rest / (linear * quadratic**2)
+    b = threshold / linear - 2 * rest / quadratic**2
+    c = a * linear**2
+    done += [a * i * i + b * i + c for i in range(linear, n)]
+    return torch.tensor([(1.0 - share) * sigma_max for share in (*done, 1.0)], dtype=torch.float64).float()
+
+
+def normal(n: int, schedule: NoiseSchedule) -> Tensor:
+    """Levels at timesteps evenly spaced over the trained range, both ends included.
+
+    Returns:
+        [n + 1] float32 on CPU, falling, last entry 0.
+    """
+    first, last = _trained_range(schedule)
+    if float(schedule.sigma(torch.tensor(last))) < NEGLIGIBLE_SIGMA:
+        return schedule.sigma(torch.linspace(first, last, n + 1))
+    return _ended(schedule.sigma(torch.linspace(first, last, n)))
+
+
+def sgm_uniform(n: int, schedule: NoiseSchedule) -> Tensor:
+    """Levels at timesteps evenly spaced over the trained range, the lowest replaced by 0.
+
+    Returns:
+        [n + 1] float32 on CPU, falling, last entry 0.
+    """
+    first, last = _trained_range(schedule)
+    return _ended(schedule.sigma(torch.linspace(first, last, n + 1)[:-1]))
+
+
+def simple(n: int, schedule: NoiseSchedule) -> Tensor:
+    """Every (T / n)-th trained level, from the highest.
+
+    Returns:
+        [n + 1] float32 on CPU, falling, last entry 0.
+    """
+    stride = len(schedule.sigmas) / n
+    return _ended(schedule.sigmas[[-1 - int(i * stride) for i in range(n)]])
+
+
+def ddim_uniform(n: int, schedule: NoiseSchedule) -> Tensor:
+    """Trained levels 1, 1 + s, 1 + 2 s, ... with a whole stride s, from high to low.
+
+    Returns:
+        [about n + 1] float32 on CPU, falling, last entry 0. The stride is rounded down, so that there may be more than
+        n steps.
+
+    Source: Song et al. 2020 (DDIM), arXiv:2010.02502, appendix D.2.
+    """
+    table = schedule.sigmas
+    if float(table[1]) < NEGLIGIBLE_SIGMA:
+        return table[1 :: max(len(table) // (n + 1), 1)].flip(0)
+    return _ended(table[1 :: max(len(table) // n, 1)].flip(0))
+
+
+def beta(n: int, schedule: NoiseSchedule, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
+    """Trained levels at quantiles of a beta distribution: dense at both ends of the range.
+
+    Args:
+        n: Number of steps.
+        schedule: Whose table is walked.
+        alpha: First shape parameter; below 1 crowds the high end.
+        beta: Second shape parameter; below 1 crowds the low end.
+
+    Returns:
+        [at most n + 1] float32 on CPU, strictly falling, last entry 0; repeated levels are dropped.
+
+    Source: Lee et al. 2024 (Beta Sampling), arXiv:2407.12173.
+    """
+    from scipy.special import betaincinv
+
+    top = len(schedule.sigmas) - 1
+    places = [round(float(betaincinv(alpha, beta, 1 - i / n)) * top) for i in range(n)]
+    return _ended(schedule.sigmas[list(dict.fromkeys(places))])
+
+
+SCHEDULERS: dict[str, Callable[[int, NoiseSchedule], Tensor]] = {
+    "simple": simple,
+    "sgm_uniform": sgm_uniform,
+    "karras": lambda n, s: karras(n, s.sigma_min, s.sigma_max),
+    "exponential": lambda n, s: exponential(n, s.sigma_min, s.sigma_max),
+    "ddim_uniform": ddim_uniform,
+    "beta": beta,
+    "normal": normal,
+    "linear_quadratic": lambda n, s: linear_quadratic(n, s.sigma_max),
+    "kl_optimal": lambda n, s: kl_optimal(n, s.sigma_min, s.sigma_max),
+}
+"""Scheduler name to (steps, schedule) -> levels."""
+
+
+def sigmas(
+    schedule: NoiseSchedule, scheduler: str, steps: int, *, sampler_name: str = "euler", denoise: float = 1.0
+) -> Tensor:
+    """The levels that a sampler node visits.
+
+    Args:
+        schedule: The model's noise levels.
+        scheduler: A name of `names.AVAILABLE_SCHEDULERS`.
+        steps: Number of steps N.
+        sampler_name: The sampler; some drop the second-last level of a longer schedule.
+        denoise: Share of the way to go: below 1 a longer schedule is made and its last N + 1 levels are kept; 0 or
+            less gives no levels at all.
+
+    Returns:
+        [about N + 1] float32 on CPU, falling, last entry 0; or [0].
+
+    Raises:
+        ValueError: if there is no such scheduler, or `steps` is less than 1.
+    """
+    if scheduler not in SCHEDULERS:
+        raise ValueError(refusal("scheduler", scheduler, SCHEDULER_NAMES, AVAILABLE_SCHEDULERS))
+    if steps < 1:
+        msg = f"cannot schedule {steps} steps: at least 1 is needed"
+        raise ValueError(msg)
+    if denoise <= 0.0:
+        return torch.empty(0)
+    total = steps if denoise > FULL_DENOISE else int(steps / denoise)
+    if sampler_name in DISCARD_PENULTIMATE:
+        levels = SCHEDULERS[scheduler](total + 1, schedule)
+        levels = torch.cat([levels[:-2], levels[-1:]])
+    else:
+        levels = SCHEDULERS[scheduler](total, schedule)
+    return levels if denoise > FULL_DENOISE else levels[-(steps + 1) :]
+
+
+def window(levels: Tensor, start: int, end: int, *, leftover_noise: bool) -> Tensor:
+    """The part of a schedule between two steps.
+
+    Args:
+        levels: [N + 1] the whole schedule.
+        start: First step to take; at or past the last one nothing is left.
+        end: Step to stop before; N or more is the end.
+        leftover_noise: Whether an early stop leaves its noise in the latent; if not, the last level becomes 0.
+
+    Returns:
+        [M + 1] levels, or [0] where no step is left.
+    """
+    if end < len(levels) - 1:
+        levels = levels[: end + 1].clone()
+        if not leftover_noise and len(levels):
+            levels[-1] = 0.0
+    return levels[start:] if start < len(levels) - 1 else torch.empty(0)
+
+
+def _check(n: int, sigma_min: float, sigma_max: float, least: int = 1) -> None:
+    if n < least or not 0.0 <= sigma_min < sigma_max:
+        msg = f"cannot schedule {n} steps from {sigma_max} to {sigma_min}: need at least {least} and falling levels"
+        raise ValueError(msg)
+
+
+def _ended(levels: Tensor) -> Tensor:
+    return torch.cat([levels.float(), torch.zeros(1)])
+
+
+def _trained_range(schedule: NoiseSchedule) -> tuple[float, float]:
+    """The timesteps of the highest and of the lowest trained level."""
+    ends = schedule.timestep(schedule.sigmas[[-1, 0]])
+    return float(ends[0]), float(ends[1])

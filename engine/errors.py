@@ -36,6 +36,7 @@ class Problem:
         port: Name of the input, or None.
         hint: What would help: the nearest valid names or values.
         details: Machine-readable particulars (`received`, `expected`, `choices`, `path`, ...).
+        warning: The workflow runs all the same.
     """
 
     code: str
@@ -45,6 +46,7 @@ class Problem:
     port: str | None = None
     hint: str | None = None
     details: Mapping[str, Any] | None = None
+    warning: bool = False
 
     def __str__(self) -> str:
         """The problem as one line for people."""

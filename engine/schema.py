@@ -28,6 +28,7 @@ import re
 import types
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import DeclarationError
@@ -212,10 +213,30 @@ class Kind:
     deprecated: bool = False
     experimental: bool = False
 
-    @property
+    @cached_property
     def whole_lists(self) -> bool:
         """Whether the node is called once with whole lists instead of once for each element."""
         return any(port.whole_list for port in self.inputs.values())
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether a call with single values is all there is to running it: not lazy, not async, no whole lists."""
+        return not (self.is_async or self.whole_lists or any(port.lazy for port in self.inputs.values()))
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Names of the inputs that must be given."""
+        return tuple(port.name for port in self.inputs.values() if port.required)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Value of every input that need not be given."""
+        return {port.name: port.default for port in self.inputs.values() if port.default is not MISSING}
+
+    @cached_property
+    def has_files(self) -> bool:
+        """Whether some input names files, so that validity and key depend on the disk."""
+        return any(port.files or port.references for port in self.inputs.values())
 
     def output_index(self, port: int | str) -> int | None:
         """Index of an output given by index or name; None if there is none."""

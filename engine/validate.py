@@ -1,0 +1,655 @@
+"""Graph x Catalog -> a checked graph, or every problem at once.
+
+Nothing of the document is changed: the checked graph holds its own coerced values. A checked graph is also the memory of
+what was checked: given the earlier one, only what differs from it is looked at again.
+
+Invariants, tested: `nodes` is in topological order, depth first from the nodes that nobody consumes; every link of a
+checked node leads to a checked node; a graph with a cycle has no checked nodes on it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.errors import CycleError, Problem, WeftError, WorkflowInvalid
+from engine.fingerprint import Bound, FileDigests, canonical
+from engine.graph import Graph, Link, Mode, Node
+from engine.schema import MISSING, WIDGET_TYPES, Catalog, Input, Kind, compatible
+from engine.types import PORT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from engine.folders import Folders
+
+SUGGESTIONS: Final = 3
+"""How many near names or values a hint offers."""
+
+COMFY_CODES: Final[Mapping[str, str]] = {
+    "unknown-kind": "invalid_prompt",
+    "missing-input": "required_input_missing",
+    "missing-node": "exception_during_inner_validation",
+    "missing-output": "exception_during_inner_validation",
+    "type-mismatch": "return_type_mismatch",
+    "invalid-value": "invalid_input_type",
+    "link-expected": "bad_linked_input",
+    "below-minimum": "value_smaller_than_min",
+    "above-maximum": "value_bigger_than_max",
+    "not-a-choice": "value_not_in_list",
+    "missing-file": "value_not_in_list",
+    "outside-folder": "custom_validation_failed",
+    "cycle": "dependency_cycle",
+    "no-outputs": "prompt_no_outputs",
+    "unknown-target": "prompt_no_outputs",
+    "too-many-nodes": "invalid_prompt",
+}
+"""Problem code to the error type that clients of ComfyUI know."""
+
+_EXACT: Final[Mapping[str, type]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+_LINKED_ONLY: Final = frozenset(PORT_TYPES.values()) - WIDGET_TYPES - {"*"}
+
+
+class CheckedNode:
+    """A node whose kind is known and whose inputs are sound.
+
+    Attributes:
+        id: Its id in the graph.
+        node: The node as written.
+        kind: Its kind.
+        literals: Name to value for every input that is not linked, defaults included; file names are paths.
+        links: Input name to (source id, index of the source's output).
+    """
+
+    __slots__ = ("folders", "id", "kind", "links", "literals", "node")
+
+    def __init__(
+        self,
+        node_id: str,
+        node: Node,
+        kind: Kind,
+        literals: dict[str, Any],
+        links: dict[str, tuple[str, int]],
+        folders: Folders,
+    ) -> None:
+        self.id = node_id
+        self.node = node
+        self.kind = kind
+        self.literals = literals
+        self.links = links
+        self.folders = folders
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.node.title or self.kind.title or self.kind.id
+
+    def dependencies(self, files: FileDigests) -> list[bytes]:
+        """Canonical bytes of the files that its texts refer to."""
+        parts = []
+        for name, port in self.kind.inputs.items():
+            text = self.literals.get(name)
+            if port.references is not None and isinstance(text, str):
+                parts.extend(b"r" + canonical(path, files) for path in port.references.find(text, self.folders))
+        return parts
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A graph after checking.
+
+    Attributes:
+        graph: What was checked.
+        nodes: The sound nodes, in topological order.
+        problems: Everything that is wrong, in the order of the document.
+        stale: Ids whose inputs differ from the earlier check's; None if there was none.
+        dynamic: Ids of nodes that name files.
+    """
+
+    graph: Graph
+    nodes: Mapping[str, CheckedNode]
+    problems: tuple[Problem, ...]
+    stale: frozenset[str] | None = None
+    dynamic: tuple[str, ...] = ()
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def children(self) -> Mapping[str, list[str]]:
+        """Id to the ids of the nodes that consume its outputs. Shared between versions with equal links."""
+        children = self._shared.get("children")
+        if children is None:
+            children = {}
+            for node in self.nodes.values():
+                for source, _ in node.links.values():
+                    children.setdefault(source, []).append(node.id)
+            self._shared["children"] = children
+        return children  # type: ignore[no-any-return]
+
+    @cached_property
+    def effects(self) -> tuple[str, ...]:
+        """Ids of the sound nodes that are outputs of the workflow, in the order of the document."""
+        effects = self._shared.get("effects")
+        if effects is None:
+            nodes = self.nodes
+            effects = tuple(i for i in self.graph.nodes if i in nodes and nodes[i].kind.effect)
+            self._shared["effects"] = effects
+        return effects  # type: ignore[no-any-return]
+
+    def cone(self, targets: Iterable[str]) -> frozenset[str]:
+        """The targets and everything of the document that they depend on, sound or not."""
+        seen: set[str] = set()
+        front = [t for t in targets if t in self.graph.nodes]
+        while front:
+            node_id = front.pop()
+            if node_id not in seen:
+                seen.add(node_id)
+                values = self.graph.nodes[node_id].inputs.values()
+                front.extend(v.node for v in values if type(v) is Link and v.node in self.graph.nodes)
+        return frozenset(seen)
+
+    def require(self, targets: Iterable[str] | None = None, *, source: str | None = None) -> tuple[str, ...]:
+        """The ids that a run is for; refuses if anything that they depend on is wrong.
+
+        Args:
+            targets: Ids of the wanted nodes; all effects when None.
+            source: What to call the workflow in the error.
+
+        Raises:
+            WorkflowInvalid: with every problem that stands in the way.
+            CycleError: if the only problem is a cycle.
+        """
+        problems: list[Problem] = []
+        if targets is None:
+            graph = self.graph
+            effects = [i for i in graph.nodes if i in self.nodes and self.nodes[i].kind.effect] if self.problems else self.effects
+            wanted = tuple(effects)
+            errors = [p for p in self.problems if not p.warning]
+            if errors:
+                raise invalid(errors, source)
+            if not wanted:
+                hint = "add a node such as SaveImage, or name a target" if graph.nodes else "the workflow is empty"
+                problems.append(Problem("no-outputs", "the workflow has no output node", hint=hint))
+        else:
+            wanted = tuple(dict.fromkeys(targets))
+            for target in wanted:
+                if target not in self.graph.nodes:
+                    hint = _near(target, self.graph.nodes)
+                    problems.append(Problem("unknown-target", f"there is no node {target!r} to run", node=target, hint=hint))
+            if self.problems:
+                cone = self.cone(wanted)
+                problems.extend(p for p in self.problems if not p.warning and (p.node is None or p.node in cone))
+        if problems:
+            raise invalid(problems, source)
+        return wanted
+
+
+def invalid(problems: Iterable[Problem], source: str | None = None) -> WorkflowInvalid:
+    """The error that carries `problems`: a `CycleError` if one is a cycle."""
+    found = tuple(problems)
+    for problem in found:
+        if problem.code == "cycle" and problem.details:
+            return CycleError(problem.details["path"], found, source=source)
+    return WorkflowInvalid(found, source=source)
+
+
+def check(
+    graph: Graph,
+    catalog: Catalog,
+    folders: Folders,
+    *,
+    previous: Checked | None = None,
+    context: Mapping[str, CheckedNode] | None = None,
+) -> Checked:
+    """Check a graph.
+
+    Args:
+        graph: The graph.
+        catalog: The kinds there are.
+        folders: Where files are.
+        previous: An earlier check with the same catalogue and folders; what is unchanged is not looked at again.
+        context: Further sound nodes that links may lead to (a subgraph sees the nodes around it).
+    """
+    if previous is not None:
+        again = _recheck(graph, catalog, folders, previous)
+        if again is not None:
+            return again
+    effective = _without_inactive(graph, catalog)
+    checker = _Checker(effective, catalog, folders, context or {})
+    sound: dict[str, CheckedNode] = {}
+    dynamic: list[str] = []
+    for node_id, node in effective.items():
+        checked = checker.node(node_id, node)
+        if checked is not None:
+            sound[node_id] = checked
+            if checked.kind.has_files:
+                dynamic.append(node_id)
+    ordered, cyclic = _ordered(sound, context or {})
+    problems = checker.problems
+    if cyclic:
+        path = Graph({i: effective[i] for i in cyclic}).cycle() or tuple(cyclic)
+        names = " -> ".join(path)
+        problem = Problem("cycle", f"links form a cycle: {names}", node=path[0], details={"path": list(path)})
+        problems.append(problem)
+    return Checked(graph, ordered, tuple(problems), dynamic=tuple(dynamic))
+
+
+def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked) -> Checked | None:
+    """Check only what differs from `previous`; None where a full check is simpler."""
+    if previous.problems:
+        return None
+    old, new = previous.graph.nodes, graph.nodes
+    if old is new and not previous.dynamic:
+        return Checked(graph, previous.nodes, (), frozenset(), (), previous._shared)  # noqa: SLF001 - same class
+    if len(old) != len(new):
+        return None
+    changed: list[str] = []
+    rewrite: list[str] = []
+    if old is not new:
+        for node_id, node in new.items():
+            before = old.get(node_id)
+            if before is node:
+                continue
+            if before is None:
+                return None
+            if before.kind != node.kind or before.mode is not node.mode or node.mode is not Mode.ACTIVE:
+                return None
+            (rewrite if _same_inputs(before.inputs, node.inputs) else changed).append(node_id)
+    dynamic = set(previous.dynamic)
+    todo = [*changed, *(i for i in previous.dynamic if i not in set(changed))]
+    if not todo and not rewrite:
+        return Checked(graph, previous.nodes, (), frozenset(), previous.dynamic, previous._shared)  # noqa: SLF001
+    checker = _Checker(new, catalog, folders, {})
+    nodes = dict(previous.nodes)
+    same_links = True
+    for node_id in todo:
+        checked = checker.node(node_id, new[node_id])
+        if checked is None:
+            return None
+        same_links = same_links and checked.links == nodes[node_id].links
+        nodes[node_id] = checked
+    if not same_links:
+        ordered, cyclic = _ordered({i: nodes[i] for i in new}, {})
+        if cyclic:
+            return None
+        nodes = ordered
+    for node_id in rewrite:
+        before_node = nodes[node_id]
+        nodes[node_id] = CheckedNode(
+            node_id, new[node_id], before_node.kind, before_node.literals, before_node.links, folders
+        )
+    shared = previous._shared if same_links else {}  # noqa: SLF001 - same class
+    stale = frozenset(changed) | dynamic
+    return Checked(graph, nodes, tuple(checker.problems), stale, previous.dynamic, shared)
+
+
+def _same_inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two nodes have the same typed inputs (`1`, `1.0`, `True` and `-0.0`, `0.0` differ)."""
+    if a is b:
+        return True
+    if a != b:
+        return False
+    for name, value in a.items():
+        other = b[name]
+        if value is other:
+            continue
+        if type(value) is not type(other):
+            return False
+        if type(value) is float:
+            if value == 0.0 and math.copysign(1.0, value) != math.copysign(1.0, other):
+                return False
+        elif type(value) not in {int, str, bool, Link} and canonical(value) != canonical(other):
+            return False
+    return True
+
+
+class _Checker:
+    """Checks nodes one by one and gathers problems."""
+
+    def __init__(
+        self, nodes: Mapping[str, Node], catalog: Catalog, folders: Folders, context: Mapping[str, CheckedNode]
+    ) -> None:
+        self.nodes = nodes
+        self.catalog = catalog
+        self.folders = folders
+        self.context = context
+        self.problems: list[Problem] = []
+
+    def node(self, node_id: str, node: Node) -> CheckedNode | None:
+        """The checked node, or None if something about it is wrong."""
+        kind = self.catalog.get(node.kind)
+        if kind is None:
+            hint = _near(node.kind, self.catalog.ids())
+            self._report("unknown-kind", node_id, node, f"the kind {node.kind!r} is not installed", hint=hint)
+            return None
+        before = len(self.problems)
+        ports = kind.inputs
+        literals = kind.defaults.copy()
+        links: dict[str, tuple[str, int]] = {}
+        given = node.inputs
+        for name, value in given.items():
+            port = ports.get(name)
+            if port is None:
+                port = kind.variadic
+                if port is None:
+                    hint = _near(name, ports)
+                    message = f"{kind.id} has no input {name!r}; it is ignored"
+                    self._report("unknown-input", node_id, node, message, port=name, hint=hint, warning=True)
+                    continue
+            if type(value) is Link:
+                link = self._link(node_id, node, name, port, value)
+                if link is not None:
+                    links[name] = link
+                    if name in literals:
+                        del literals[name]
+            elif (
+                type(value) is _EXACT.get(port.type)
+                and port.range is None
+                and port.choice is None
+                and port.references is None
+            ):
+                literals[name] = value
+            else:
+                literals[name] = self._literal(node_id, node, name, port, value)
+        for name in kind.required:
+            if name not in given:
+                port = ports[name]
+                what = f"{port.type} from another node" if not port.is_widget else f"{port.type} value"
+                self._report("missing-input", node_id, node, f"needs a {what} for {name!r}", port=name)
+        if len(self.problems) > before and any(not p.warning for p in self.problems[before:]):
+            return None
+        return CheckedNode(node_id, node, kind, literals, links, self.folders)
+
+    def _link(self, node_id: str, node: Node, name: str, port: Input, link: Link) -> tuple[str, int] | None:
+        source = self.nodes.get(link.node)
+        if source is not None:
+            kind = self.catalog.get(source.kind)
+            if kind is None:
+                return link.node, 0  # the source is reported itself
+        else:
+            outer = self.context.get(link.node)
+            if outer is None:
+                hint = _near(link.node, self.nodes)
+                message = f"{name!r} is linked to node {link.node!r}, which does not exist"
+                self._report("missing-node", node_id, node, message, port=name, hint=hint)
+                return None
+            kind = outer.kind
+        outputs = kind.outputs
+        index = link.port if type(link.port) is int and 0 <= link.port < len(outputs) else kind.output_index(link.port)
+        if index is None:
+            names = [f"{i} {o.name}" for i, o in enumerate(outputs)]
+            message = f"{name!r} is linked to output {link.port!r} of node {link.node!r} ({kind.id}), which has no such output"
+            hint = f"it has {', '.join(names)}" if names else "it has no outputs"
+            self._report("missing-output", node_id, node, message, port=name, hint=hint, details={"outputs": names})
+            return None
+        given = outputs[index].type
+        if given != port.type and not compatible(given, port.type):
+            fitting = [o.name for o in outputs if compatible(o.type, port.type)]
+            message = (
+                f"cannot link {link.node}.{outputs[index].name} to {node_id}.{name}: {given} is not {port.type}"
+            )
+            hint = f"did you mean {link.node}.{fitting[0]}?" if fitting else None
+            details = {"received": given, "expected": port.type, "source": [link.node, index]}
+            self._report("type-mismatch", node_id, node, message, port=name, hint=hint, details=details)
+            return None
+        return link.node, index
+
+    def _literal(self, node_id: str, node: Node, name: str, port: Input, value: Any) -> Any:
+        """The coerced value; reports what is wrong with it."""
+        if isinstance(value, Bound) or (value is None and not port.required and port.default is None):
+            return value
+        details: dict[str, Any] = {"received": value, "expected": port.type}
+        if port.files is not None:
+            return self._file(node_id, node, name, port, value)
+        if port.choice is not None:
+            if value not in port.choice.options:
+                options = port.choice.options
+                message = f"{name!r} is {value!r}, which is not one of its {len(options)} choices"
+                details["choices"] = list(options)
+                self._report(
+                    "not-a-choice", node_id, node, message, port=name, hint=_near(str(value), options), details=details
+                )
+            return value
+        if port.type in _LINKED_ONLY:
+            message = f"{name!r} needs a {port.type} from another node, not the value {_short(value)}"
+            self._report("link-expected", node_id, node, message, port=name, details=details)
+            return value
+        coerced = _coerced(value, port.type)
+        if coerced is MISSING:
+            message = f"{name!r} is {_short(value)}, which is not {_article(port.type)}"
+            self._report("invalid-value", node_id, node, message, port=name, details=details)
+            return value
+        bounds = port.range
+        if bounds is not None and isinstance(coerced, int | float) and not bounds.min <= coerced <= bounds.max:
+            is_below = coerced < bounds.min
+            code, limit = ("below-minimum", bounds.min) if is_below else ("above-maximum", bounds.max)
+            message = f"{name!r} is {coerced}, {'below' if is_below else 'above'} the limit {limit}"
+            details["limit"] = limit
+            hint = f"allowed is {bounds.min} to {bounds.max}"
+            self._report(code, node_id, node, message, port=name, hint=hint, details=details)
+        return coerced
+
+    def _file(self, node_id: str, node: Node, name: str, port: Input, value: Any) -> Any:
+        assert port.files is not None  # noqa: S101 - the caller looked
+        details: dict[str, Any] = {"received": value, "folder": port.files.folder}
+        if not isinstance(value, str):
+            message = f"{name!r} is {_short(value)}, not the name of a file"
+            self._report("invalid-value", node_id, node, message, port=name, details=details)
+            return value
+        try:
+            path = self.folders.find(port.files.folder, value)
+        except WeftError as cause:
+            self._report("outside-folder", node_id, node, f"{name!r}: {cause}", port=name, details=details)
+            return value
+        if path is None or (path.is_dir() and port.files.folder != "diffusers"):
+            options = port.options(self.folders) or ()
+            details["choices"] = list(options)
+            where = ", ".join(str(p) for p in self.folders.of(port.files.folder)) or f"no folder {port.files.folder!r}"
+            message = f"{name!r} names {value!r}, which is not in {where}"
+            hint = _near(value, options) or (f"there are {len(options)} files" if options else "the folder is empty")
+            self._report("missing-file", node_id, node, message, port=name, hint=hint, details=details)
+            return value
+        return path
+
+    def _report(
+        self,
+        code: str,
+        node_id: str,
+        node: Node,
+        message: str,
+        *,
+        port: str | None = None,
+        hint: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        warning: bool = False,
+    ) -> None:
+        title = node.title or node.kind
+        where = f"node {node_id} ({node.kind}{f' {node.title!r}' if node.title and node.title != node.kind else ''})"
+        self.problems.append(Problem(code, f"{where}: {message}", node_id, title, port, hint, details, warning))
+
+
+def _coerced(value: Any, type_name: str) -> Any:
+    """`value` as the port type, `MISSING` if it cannot be: numbers in texts, whole floats, `"true"` are accepted."""
+    exact = _EXACT.get(type_name)
+    if exact is None:
+        if "," in type_name:
+            return _coerced_union(value, type_name.split(","))
+        return value  # a type that we know nothing about: any constant may be meant
+    if type(value) is exact:
+        return value
+    try:
+        if exact is int:
+            return int(value) if isinstance(value, int | float | str) else MISSING
+        if exact is float:
+            return float(value) if isinstance(value, int | float | str) else MISSING
+    except (ValueError, OverflowError):
+        return MISSING
+    if exact is str:
+        return str(value) if isinstance(value, int | float) else MISSING
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower(), MISSING)
+    return bool(value) if isinstance(value, int | float) else MISSING
+
+
+def _coerced_union(value: Any, names: list[str]) -> Any:
+    types = [_EXACT.get(name.strip()) for name in names]
+    if type(value) in types or None in types or "*" in names:
+        return value
+    for name in names:
+        coerced = _coerced(value, name.strip())
+        if coerced is not MISSING:
+            return coerced
+    return MISSING
+
+
+def _ordered(
+    nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]
+) -> tuple[dict[str, CheckedNode], list[str]]:
+    """Sound nodes in topological order, depth first, without recursion; and ids that a cycle keeps out.
+
+    Nodes that depend on an unsound node are left out as well.
+    """
+    consumed: set[str] = set()
+    for node in nodes.values():
+        for source, _ in node.links.values():
+            consumed.add(source)
+    ordered: dict[str, CheckedNode] = {}
+    unsound: set[str] = set()
+    opened: set[str] = set()
+    roots = [i for i in nodes if i not in consumed]
+    seen = 0
+    for root_set in (roots, nodes):  # the second pass reaches what only a cycle consumes
+        for root in root_set:
+            if root in ordered or root in unsound or root in opened:
+                continue
+            stack = [root]
+            while stack:
+                node_id = stack[-1]
+                if node_id in ordered or node_id in unsound:
+                    stack.pop()
+                    continue
+                node = nodes[node_id]
+                links = node.links
+                if node_id in opened:
+                    stack.pop()
+                    is_sound = True
+                    for source, _ in links.values():
+                        if source not in ordered and source not in context:
+                            is_sound = False
+                    if is_sound:
+                        ordered[node_id] = node
+                    else:
+                        unsound.add(node_id)
+                    continue
+                opened.add(node_id)
+                seen += 1
+                for source, _ in links.values():
+                    if source in ordered or source in opened or source in context:
+                        continue
+                    if source in nodes:
+                        stack.append(source)
+    return ordered, _cyclic(nodes, ordered) if len(ordered) < len(nodes) else []
+
+
+def _cyclic(nodes: Mapping[str, CheckedNode], ordered: Mapping[str, CheckedNode]) -> list[str]:
+    """Of the nodes that are not in order, those on or between cycles: what is left after peeling off the ends."""
+    left = {i: {s for s, _ in n.links.values() if s in nodes and s not in ordered} for i, n in nodes.items() if i not in ordered}
+    broken = [i for i, sources in left.items() if not sources]
+    children: dict[str, list[str]] = {}
+    for node_id, sources in left.items():
+        for source in sources:
+            children.setdefault(source, []).append(node_id)
+    while broken:
+        gone = broken.pop()
+        left.pop(gone, None)
+        for child in children.get(gone, ()):
+            if child in left:
+                left[child].discard(gone)
+                if not left[child]:
+                    broken.append(child)
+    return list(left)
+
+
+def _without_inactive(graph: Graph, catalog: Catalog) -> Mapping[str, Node]:
+    """The nodes that take part, with links led around bypassed nodes and cut at muted ones."""
+    nodes = graph.nodes
+    if all(node.mode is Mode.ACTIVE for node in nodes.values()):
+        return nodes
+    active: dict[str, Node] = {}
+    for node_id, node in nodes.items():
+        if node.mode is not Mode.ACTIVE:
+            continue
+        inputs: dict[str, Any] = {}
+        for name, value in node.inputs.items():
+            if type(value) is Link:
+                kind = catalog.get(node.kind)
+                port = kind.inputs.get(name) if kind else None
+                resolved = _passed(graph, catalog, value, port.type if port else "*")
+                if resolved is not None:
+                    inputs[name] = resolved
+            else:
+                inputs[name] = value
+        active[node_id] = Node(node.kind, inputs, node.title, node.mode, node.meta)
+    return active
+
+
+def _passed(graph: Graph, catalog: Catalog, link: Link, wanted: str) -> Any:
+    """What stands for a link after bypassing: a link to an active node, a value, or None where a muted node cuts it."""
+    seen: set[str] = set()
+    value: Any = link
+    while type(value) is Link:
+        node = graph.nodes.get(value.node)
+        if node is None or node.mode is Mode.ACTIVE:
+            return value
+        if node.mode is Mode.MUTED or value.node in seen:
+            return None
+        seen.add(value.node)
+        kind = catalog.get(node.kind)
+        name = _bypass_input(kind, value.port, node, wanted) if kind else None
+        value = node.inputs.get(name) if name else None
+    return value
+
+
+def _bypass_input(kind: Kind, port: int | str, node: Node, wanted: str) -> str | None:
+    """The input that passes through a bypassed node: declared, else the same place, else the first that fits."""
+    index = kind.output_index(port)
+    if index is None:
+        return None
+    output = kind.outputs[index]
+    if output.name in kind.bypass:
+        return kind.bypass[output.name]
+    inputs = list(kind.inputs.values())
+    if index < len(inputs) and compatible(inputs[index].type, output.type) and compatible(inputs[index].type, wanted):
+        return inputs[index].name
+    fitting = [p for p in inputs if p.type == wanted] or [
+        p for p in inputs if compatible(p.type, output.type) and compatible(p.type, wanted) and not p.is_widget
+    ]
+    linked = [p for p in fitting if p.name in node.inputs]
+    return (linked or fitting)[0].name if fitting else None
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    """A hint that names the nearest known names."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    found = get_close_matches(name, names, n=SUGGESTIONS, cutoff=0.5)
+    if not found:
+        folded = {n.lower(): n for n in names}
+        found = [folded[m] for m in get_close_matches(name.lower(), list(folded), n=SUGGESTIONS, cutoff=0.5)]
+    if found:
+        return f"did you mean {' or '.join(map(repr, found))}?"
+    if 0 < len(names) <= 12:  # noqa: PLR2004 - a list that can be read
+        return f"there are {', '.join(map(repr, names))}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - a line of text
+
+
+def _article(type_name: str) -> str:
+    names = {"INT": "a whole number", "FLOAT": "a number", "STRING": "a text", "BOOLEAN": "true or false"}
+    return names.get(type_name, type_name)

@@ -170,14 +170,14 @@ def fitted(latent: Tensor, channels: int) -> Tensor:
 
 
 def to_model_space(latent: Tensor, latent_format: LatentFormat) -> Tensor:
-    """(latent - shift) * scale; an all-zero latent means "nothing" and stays zero."""
+    """The latent as the network sees it, (latent - shift) * scale; an all-zero latent means "nothing" and stays zero."""
     if latent_format.shift and not torch.count_nonzero(latent):
         return latent
     return (latent - latent_format.shift) * latent_format.scale
 
 
 def from_model_space(x: Tensor, latent_format: LatentFormat) -> Tensor:
-    """x / scale + shift, float32."""
+    """The inverse of `to_model_space`: x / scale + shift, float32."""
     return (x / latent_format.scale + latent_format.shift).float()
 
 

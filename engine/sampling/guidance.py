@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
-from engine.sampling.region import Area, Region
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from engine.sampling.region import Area, Region
 
 TINY = 1e-37
 """What the sum of weights starts from, so that places without any answer become 0."""

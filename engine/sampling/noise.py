@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from engine.types import NoiseSchedule
 
+PATH_DIGITS = 6
+"""Decimal places that a Brownian path distinguishes; its ends are rounded so, and asking beyond them warns."""
+
 SEED_MODULUS = 2**64
 """Seeds are 64 bits wide; the CPU generator uses the low 32 of them."""
 
@@ -73,14 +76,13 @@ def brownian(x: Tensor, sigmas: Sequence[float], seed: int) -> StepNoise:
     """
     import torchsde
 
-    low, high = min(s for s in sigmas if s > 0.0), max(sigmas)
-    start = torch.zeros(x.shape, dtype=x.dtype)
-    tree = torchsde.BrownianTree(t0=low, w0=start, t1=high, entropy=seed)
+    low = round(min(s for s in sigmas if s > 0.0), PATH_DIGITS)
+    high = round(max(sigmas), PATH_DIGITS)
+    tree = torchsde.BrownianTree(t0=low, w0=torch.zeros(x.shape, dtype=x.dtype), t1=high, entropy=seed)
 
     def draw(sigma: float, below: float) -> Tensor:
-        first, last = sorted((max(below, low), min(sigma, high)))
-        increment: Tensor = tree(first, last) / math.sqrt(last - first)
-        return (increment if below > sigma else -increment).to(x.device)
+        rise: Tensor = tree(max(below, low), min(sigma, high))
+        return (rise / -math.sqrt(sigma - below)).to(x.device)
 
     return draw
 

@@ -150,8 +150,7 @@ def _cover(others: list[Cond], cond: Cond) -> None:
 
 def _contains(outer: Sequence[float], inner: Sequence[float]) -> bool:
     return all(
-        outer[axis + 2] <= inner[axis + 2] and outer[axis] + outer[axis + 2] >= inner[axis] + inner[axis + 2]
-        for axis in (0, 1)
+        outer[axis + 2] <= inner[axis + 2] and outer[axis] + outer[axis + 2] >= inner[axis] + inner[axis + 2] for axis in (0, 1)
     )
 
 
@@ -177,22 +176,21 @@ def _region(cond: Cond, shape: Sequence[int], schedule: NoiseSchedule, device: t
         context=rows(cond.tokens.to(device), batch),
         extra=extra,
         area=None if area == (height, width, 0, 0) else area,
-        weight=_weight(options, area, batch, height, width, device),
+        weight=_weight(options, area, shape, device),
         first_sigma=float("inf") if start is None else schedule.percent_to_sigma(start),
         last_sigma=0.0 if end is None else schedule.percent_to_sigma(end),
     )
 
 
-def _weight(
-    options: Mapping[str, object], area: Area | None, batch: int, height: int, width: int, device: torch.device
-) -> float | Tensor:
+def _weight(options: Mapping[str, object], area: Area | None, shape: Sequence[int], device: torch.device) -> float | Tensor:
     """The weight of an entry: strength times mask, or times a ramp at the inner edges of its area."""
+    height, width = int(shape[-2]), int(shape[-1])
     strength = float(options.get("strength", 1.0))  # type: ignore[arg-type]
     mask = options.get("mask")
     tall, wide, top, left = area or (height, width, 0, 0)
     if isinstance(mask, Tensor):
         amount = mask.to(device) * (strength * float(options.get("mask_strength", 1.0)))  # type: ignore[arg-type]
-        return rows(amount[:, None, top : top + tall, left : left + wide], batch)
+        return rows(amount[:, None, top : top + tall, left : left + wide], int(shape[0]))
     if area is None:
         return strength
     down = _ramp(tall, at_start=top > 0, at_end=top + tall < height)

@@ -145,9 +145,7 @@ def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float =
     return x
 
 
-def lcm(
-    x: Tensor, sigmas: Sequence[float], noise: StepNoise, noised: Callable[[Tensor, float, Tensor], Tensor]
-) -> Steps:
+def lcm(x: Tensor, sigmas: Sequence[float], noise: StepNoise, noised: Callable[[Tensor, float, Tensor], Tensor]) -> Steps:
     """Jump to the denoised latent, and noise it to the next level.
 
     Args:

@@ -42,9 +42,7 @@ class DiscreteSchedule:
     _log_sigmas_on: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of_betas(
-        cls, betas: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False
-    ) -> DiscreteSchedule:
+    def of_betas(cls, betas: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False) -> DiscreteSchedule:
         """The schedule of a variance table.
 
         Args:

@@ -44,7 +44,7 @@ def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tens
     _check(n, sigma_min, sigma_max)
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return _ended(((high + ramp * (low - high)) ** rho))
+    return _ended((high + ramp * (low - high)) ** rho)
 
 
 def exponential(n: int, sigma_min: float, sigma_max: float) -> Tensor:
@@ -186,9 +186,7 @@ SCHEDULERS: dict[str, Callable[[int, NoiseSchedule], Tensor]] = {
 """Scheduler name to (steps, schedule) -> levels."""
 
 
-def sigmas(
-    schedule: NoiseSchedule, scheduler: str, steps: int, *, sampler_name: str = "euler", denoise: float = 1.0
-) -> Tensor:
+def sigmas(schedule: NoiseSchedule, scheduler: str, steps: int, *, sampler_name: str = "euler", denoise: float = 1.0) -> Tensor:
     """The levels that a sampler node visits.
 
     Args:

@@ -1,0 +1,343 @@
+"""Images and tensors: reading, resizing, 8-bit conversion, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import PIL.Image
+import torch
+from PIL import ImageOps, ImageSequence, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from engine.errors import FormatError, WeftError
+from engine.folders import confine
+from engine.types import Image, Mask, SavedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is opened at all: a decoder that nobody needs is one that nobody can attack."""
+
+MAX_PIXELS = 64_000_000
+"""Pixels of one picture; a 10 kB file can claim a thousand times more than memory holds."""
+
+MAX_SIDE_PX = 16_384
+MAX_FRAMES = 1_000
+MAX_FRAME_PIXELS = 512_000_000
+"""Pixels of all frames together."""
+
+NO_ALPHA_SIDE_PX = 64
+"""Side of the empty mask of a picture without transparency, as the reference has it."""
+
+PARALLEL = 1 - 1e-5
+"""Cosine above which two directions count as equal, and below whose negative as opposite."""
+
+Method: TypeAlias = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos", "bislerp"]
+
+
+def load_image(path: Path) -> tuple[Image, Mask]:
+    """Read a picture, turned upright, with every frame that has the size of the first.
+
+    Args:
+        path: A file of one of `FORMATS`.
+
+    Returns:
+        The picture [B, H, W, 3], and [B, H, W] one minus its transparency; without any a mask of 64 x 64 zeros.
+
+    Raises:
+        FormatError: if it is no such file, is damaged, or is larger than the limits.
+    """
+    pictures: list[Tensor] = []
+    masks: list[Tensor] = []
+    for frame in _frames(path):
+        upright = _scaled(ImageOps.exif_transpose(frame))
+        picture = _unit(upright.convert("RGB"))
+        if pictures and picture.shape != pictures[0].shape:
+            continue
+        pictures.append(picture)
+        if "A" in upright.getbands():
+            masks.append(1.0 - _unit(upright.getchannel("A")))
+        elif upright.mode == "P" and "transparency" in upright.info:
+            masks.append(1.0 - _unit(upright.convert("RGBA").getchannel("A")))
+        else:
+            masks.append(torch.zeros(NO_ALPHA_SIDE_PX, NO_ALPHA_SIDE_PX))
+    return Image(torch.stack(pictures)), Mask(torch.stack(masks))
+
+
+def load_mask(path: Path, channel: str) -> Mask:
+    """Read one channel of a picture's first frame as a mask.
+
+    Args:
+        path: A file of one of `FORMATS`.
+        channel: `red`, `green`, `blue`, or `alpha`, which is inverted: transparent is 1.
+
+    Returns:
+        [1, H, W].
+
+    Raises:
+        FormatError: as `load_image`.
+    """
+    with contextlib.closing(_frames(path)) as frames:
+        rgba = _scaled(ImageOps.exif_transpose(next(frames))).convert("RGBA")
+    values = _unit(rgba.getchannel(channel[0].upper()))[None]
+    return Mask(1.0 - values if channel == "alpha" else values)
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """[...] values in 0..1 to uint8 by truncation, as the reference does: 0.5 becomes 127."""
+    return (image * 255.0).clamp(0.0, 255.0).to(torch.uint8)
+
+
+def to_pil(picture: Tensor) -> PIL.Image.Image:
+    """One picture [H, W, C] in 0..1, C of 1, 3 or 4, as 8-bit grey, RGB or RGBA."""
+    pixels = to_bytes(picture).cpu().numpy()
+    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def png_bytes(picture: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> bytes:
+    """One picture [H, W, C] in 0..1 as a PNG file.
+
+    Args:
+        picture: C is 1, 3 or 4.
+        texts: Keyword to a JSON value; each becomes a tEXt chunk of ASCII JSON.
+        level: Of zlib, 0..9.
+    """
+    info = PngInfo()
+    for keyword, value in texts.items():
+        info.add_text(keyword, json.dumps(_finite(value), allow_nan=False))
+    buffer = io.BytesIO()
+    to_pil(picture).save(buffer, "PNG", pnginfo=info, compress_level=level)
+    return buffer.getvalue()
+
+
+def resized(samples: Tensor, width: int, height: int, method: Method, crop: str = "disabled") -> Tensor:
+    """Resize pictures or latents.
+
+    Args:
+        samples: [B, C, H, W] float32.
+        width: New W.
+        height: New H.
+        method: `lanczos` goes through 8-bit pictures, `bislerp` is for latents; the others are plain interpolation
+            without anti-aliasing.
+        crop: `center` first cuts the samples to the new aspect ratio; `disabled` stretches them.
+
+    Returns:
+        [B, C, height, width], dtype of `samples`.
+    """
+    if crop == "center":
+        samples = _cropped(samples, width / height)
+    if method == "bislerp":
+        return _bislerp(samples, width, height)
+    if method == "lanczos":
+        return _lanczos(samples, width, height)
+    return torch.nn.functional.interpolate(samples, (height, width), mode=method)
+
+
+def publish(folder: Path, name: str, content: bytes) -> bool:
+    """Write a file so that it appears whole or not at all, and never over another one.
+
+    Args:
+        folder: Existing folder.
+        name: Of the file.
+        content: All of it.
+
+    Returns:
+        False if there is a file of that name already; nothing is written then.
+    """
+    hidden = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with hidden.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            (folder / name).hardlink_to(hidden)
+        except FileExistsError:
+            return False
+        except OSError:
+            # Some network and removable file systems have no hard links.
+            if (folder / name).exists():
+                return False
+            hidden.rename(folder / name)
+    finally:
+        hidden.unlink(missing_ok=True)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Numbered files that share a prefix: `prefix_00001_.png`, `prefix_00002_.png`, ...
+
+    Attributes:
+        root: The folder that prefixes are relative to.
+        type: Which root it is: `output` or `temp`.
+        folder: Where the files go.
+        stem: First part of their names; `%batch_num%` is filled in for each.
+    """
+
+    root: Path
+    type: str
+    folder: Path
+    stem: str
+
+    @classmethod
+    def of(cls, root: Path, type_: str, prefix: str, *, width: int, height: int, now: datetime | None = None) -> Series:
+        """The series that a prefix means; makes its folder.
+
+        Args:
+            root: The folder that the prefix is relative to.
+            type_: Which root it is: `output` or `temp`.
+            prefix: May name sub-folders, and hold `%width%`, `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`,
+                `%minute%`, `%second%` and, in the last part, `%batch_num%`.
+            width: Of the first picture, in pixels.
+            height: Of the first picture, in pixels.
+            now: The local time; the clock's when None.
+
+        Raises:
+            WeftError: if the prefix leads outside the root.
+        """
+        now = now or datetime.now().astimezone()
+        values = {"width": str(width), "height": str(height), "year": str(now.year)}
+        values |= {unit: f"{getattr(now, unit):02}" for unit in ("month", "day", "hour", "minute", "second")}
+        filled = re.sub(r"%(\w+)%", lambda match: values.get(match[1], match[0]), prefix).replace("\\", "/")
+        parent, _, stem = filled.rpartition("/")
+        confine(root, filled or ".")
+        folder = root / parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as cause:
+            msg = f"cannot save under {prefix!r}: its folder cannot be made ({cause.strerror})"
+            raise WeftError(msg) from cause
+        return cls(root, type_, folder, stem)
+
+    def next_number(self) -> int:
+        """One more than the highest number in use."""
+        start = f"{self.stem}_"
+        names = (path.name for path in self.folder.iterdir())
+        used = [name[len(start) :].partition("_")[0] for name in names if name.startswith(start)]
+        return 1 + max((int(digits) for digits in used if digits.isascii() and digits.isdecimal()), default=0)
+
+    def write(self, pictures: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> tuple[SavedFile, ...]:
+        """Write a batch of pictures as PNG files.
+
+        Args:
+            pictures: [B, H, W, C] in 0..1.
+            texts: Keyword to a JSON value, for every file.
+            level: Of zlib, 0..9.
+        """
+        number = self.next_number()
+        saved = []
+        for i, picture in enumerate(pictures):
+            content = png_bytes(picture, texts, level=level)
+            stem = self.stem.replace("%batch_num%", str(i))
+            # Somebody else may have taken the number meanwhile: the next free one it is.
+            while not publish(self.folder, f"{stem}_{number:05}_.png", content):
+                number += 1
+            name = f"{stem}_{number:05}_.png"
+            subfolder = self.folder.relative_to(self.root).as_posix()
+            saved.append(SavedFile(self.folder / name, name, "" if subfolder == "." else subfolder, self.type))
+            number += 1
+        return tuple(saved)
+
+
+def _frames(path: Path) -> Generator[PIL.Image.Image, None, None]:
+    """The frames of a file whose header is within the limits."""
+    try:
+        with PIL.Image.open(path, formats=FORMATS) as file:
+            count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+            pixels = file.width * file.height
+            if pixels > MAX_PIXELS or max(file.size) > MAX_SIDE_PX or count > MAX_FRAMES or pixels * count > MAX_FRAME_PIXELS:
+                msg = (
+                    f"cannot open a picture of {file.width} x {file.height} pixels and {count} frames: the limits are "
+                    f"{MAX_PIXELS // 10**6} megapixels, {MAX_SIDE_PX} pixels a side and {MAX_FRAMES} frames"
+                )
+                raise FormatError(msg, source=path.name)
+            for frame in ImageSequence.Iterator(file) if count > 1 else (file,):
+                frame.load()  # decodes here, where a damaged file is caught
+                yield frame
+    except UnidentifiedImageError as cause:
+        msg = f"not a picture of a known format ({', '.join(FORMATS)})"
+        raise FormatError(msg, source=path.name) from cause
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as cause:
+        msg = f"the picture cannot be read: {cause}"
+        raise FormatError(msg, source=path.name) from cause
+
+
+def _scaled(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Pictures of more than 8 bits brought to the range of 8."""
+    if picture.mode.startswith("I"):
+        return picture.convert("I").point(lambda value: value * (1 / 255))
+    return picture
+
+
+def _unit(picture: PIL.Image.Image) -> Tensor:
+    """8-bit pixels as float32 in 0..1."""
+    return torch.from_numpy(np.array(picture).astype(np.float32) / 255.0)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for the numbers that JSON does not have; old files hold such."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def _cropped(samples: Tensor, aspect: float) -> Tensor:
+    """The middle of `samples` [B, C, H, W] with the given width / height."""
+    height, width = samples.shape[-2:]
+    old = width / height
+    x = round((width - width * (aspect / old)) / 2) if old > aspect else 0
+    y = round((height - height * (old / aspect)) / 2) if old < aspect else 0
+    return samples[..., y : height - y, x : width - x]
+
+
+def _lanczos(samples: Tensor, width: int, height: int) -> Tensor:
+    pictures = [to_pil(picture).resize((width, height), PIL.Image.Resampling.LANCZOS) for picture in samples.movedim(1, -1)]
+    scaled = [_unit(picture).reshape(height, width, -1).movedim(-1, 0) for picture in pictures]
+    return torch.stack(scaled).to(samples.device, samples.dtype)
+
+
+def _bislerp(samples: Tensor, width: int, height: int) -> Tensor:
+    """Interpolate along the width, then the height: directions on the sphere, lengths linearly."""
+    across = _slerped(samples.float().movedim(1, -1), 2, width)
+    return _slerped(across, 1, height).movedim(-1, 1).to(samples.dtype)
+
+
+def _slerped(vectors: Tensor, axis: int, size: int) -> Tensor:
+    """[B, H, W, C] vectors interpolated along one axis to a new size.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves", the slerp formula.
+    """
+    old = vectors.shape[axis]
+    places = ((torch.arange(size, device=vectors.device) + 0.5) * (old / size) - 0.5).clamp(0, old - 1)
+    low = places.floor().long()
+    one = vectors.index_select(axis, low)
+    two = vectors.index_select(axis, (low + 1).clamp(max=old - 1))
+    share = places.frac().reshape([-1 if i == axis else 1 for i in range(4)])
+    length_one, length_two = one.norm(dim=-1, keepdim=True), two.norm(dim=-1, keepdim=True)
+    # A zero vector has no direction; dividing by 1 leaves it zero.
+    unit_one, unit_two = one / length_one.where(length_one > 0, 1.0), two / length_two.where(length_two > 0, 1.0)
+    cosine = (unit_one * unit_two).sum(dim=-1, keepdim=True)
+    angle = cosine.clamp(-1.0, 1.0).acos()
+    sine = angle.sin()
+    turned = ((1 - share) * angle).sin() / sine * unit_one + (share * angle).sin() / sine * unit_two
+    result = turned * (length_one * (1 - share) + length_two * share)
+    result = torch.where(cosine > PARALLEL, one, result)
+    return torch.where(cosine < -PARALLEL, one * (1 - share) + two * share, result)

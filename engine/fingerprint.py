@@ -141,6 +141,7 @@ def keys(
     salt: bytes = b"",
     known: Mapping[str, bytes] | None = None,
     stale: Iterable[str] | None = None,
+    outer: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """The key of every node of a checked graph.
 
@@ -151,8 +152,9 @@ def keys(
         known: Keys of an earlier version of the graph.
         stale: Ids whose own inputs are not those of the earlier version; all others keep their keys unless they are
             downstream of one. Everything is computed when `known` is None.
+        outer: Keys of nodes around the graph that its links may lead to; they are part of the answer.
     """
-    result: dict[str, bytes] = dict(known) if known is not None else {}
+    result: dict[str, bytes] = dict(known if known is not None else outer or {})
     nodes = checked.nodes
     if known is not None:
         dirty = set(stale or ())

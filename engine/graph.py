@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Any]:
+    return _NOTHING
 
 
 class Link(NamedTuple):
@@ -58,7 +62,7 @@ class Node:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
     mode: Mode = Mode.ACTIVE
-    meta: Mapping[str, Any] = _EMPTY
+    meta: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class Graph:
     """
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
-    extra: Mapping[str, Any] = _EMPTY
+    extra: Mapping[str, Any] = field(default_factory=_nothing)
 
     def __len__(self) -> int:
         """How many nodes there are."""

@@ -32,7 +32,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import DeclarationError
-from engine.types import PORT_TYPES, Lazy, Run, Shown
+from engine.types import PORT_TYPES, Expansion, Lazy, Run, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -446,9 +446,11 @@ def _check_default(default: Any, *, missing: bool, range_: Range | None, choice:
 
 
 def _outputs(hint: Any, returns: Mapping[str, str], where: str) -> tuple[tuple[Output, ...], int | None, bool]:
+    if get_origin(hint) in {Union, types.UnionType} and Expansion in get_args(hint):
+        hint = Union[tuple(part for part in get_args(hint) if part is not Expansion)]  # noqa: UP007 - built from parts
     if hint is Shown:
         return (), 0, True
-    if hint is type(None):
+    if hint is type(None) or hint is Expansion:
         return (), None, True
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         parts = [(name, part) for name, part in get_type_hints(hint, include_extras=True).items()]

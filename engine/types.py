@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import dtype as DType
 
     from engine.folders import Folders
+    from engine.graph import Graph
 else:
     Tensor = object
 
@@ -269,6 +270,20 @@ class Shown:
     def json(self) -> dict[str, list[Any]]:
         """The entries as JSON values."""
         return {k: [e.json() if isinstance(e, SavedFile) else e for e in v] for k, v in self.entries.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What a node returns to become a subgraph while running.
+
+    Attributes:
+        graph: The subgraph. Its inputs may hold links inside it, links to nodes around it, plain values, and any value
+            that the node was given, which keeps its identity.
+        outputs: For each output of the node a `Link` into the subgraph, or a value.
+    """
+
+    graph: Graph
+    outputs: tuple[Any, ...] = ()
 
 
 class Lazy(Generic[T]):

@@ -1,0 +1,476 @@
+"""The engine: workflows in, values and a report out. One per process is usual; it keeps models and results between runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.cache import MemoryStore, Store, Tiers
+from engine.errors import FormatError, NodeFailed, Problem, RunCancelled, WeftError
+from engine.events import NodesCached, RunFinished, RunStarted
+from engine.execute import Cancellation, Job, Outcome, Services, execute
+from engine.fingerprint import FileDigests, keys
+from engine.folders import Folders, read_extra_paths
+from engine.formats.api import write_api
+from engine.formats.files import load
+from engine.graph import Graph
+from engine.plan import Memory, Plan, Reason, plan
+from engine.schema import Catalog
+from engine.validate import Checked, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from engine.events import Event, Sink
+    from engine.types import Shown
+
+MEMORY_SHARE = 0.4
+"""Share of the machine's memory that kept results may take, models included."""
+
+Workflow = "Mapping[str, Any] | str | Path | Graph"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a report.
+
+    Attributes:
+        node: Id of the node.
+        kind: Its kind.
+        title: What people call it.
+        state: `ran`, `hit`, `failed`, `skipped`, or `idle` (nobody needed it).
+        reason: Why, as `engine.plan.Reason` says it.
+        because: The reason with the inputs that changed.
+        seconds: How long it took; 0 if it did not run.
+    """
+
+    node: str
+    kind: str
+    title: str
+    state: str
+    reason: str
+    because: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did, node by node: a sequence of entries in the order of the plan.
+
+    Attributes:
+        entries: One for each node that the targets depend on, and for each part of a subgraph.
+        seconds: How long the run took.
+    """
+
+    entries: tuple[Entry, ...]
+    seconds: float
+
+    def __iter__(self) -> Any:
+        """The entries."""
+        return iter(self.entries)
+
+    def __getitem__(self, node: str) -> Entry:
+        """The entry of a node."""
+        for entry in self.entries:
+            if entry.node == node:
+                return entry
+        msg = f"the run did not touch node {node!r}"
+        raise WeftError(msg)
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """Ids of the nodes that ran."""
+        return tuple(e.node for e in self.entries if e.state == "ran")
+
+    @property
+    def hits(self) -> tuple[str, ...]:
+        """Ids of the nodes whose results were known."""
+        return tuple(e.node for e in self.entries if e.state == "hit")
+
+
+class Value:
+    """A value of a port, with its tensors under the names that reference vectors use."""
+
+    __slots__ = ("type", "value")
+
+    def __init__(self, value: Any, type_name: str) -> None:
+        self.value = value
+        self.type = type_name
+
+    def tensors(self) -> dict[str, Any]:
+        """The tensors of a value by field name; a bare tensor is called `tensor`."""
+        return tensors_of(self.value)
+
+
+def tensors_of(value: Any) -> dict[str, Any]:
+    """The tensors of a value by field name; a bare tensor is called `tensor`.
+
+    Raises:
+        WeftError: if the value holds no tensors.
+    """
+    named = getattr(value, "tensors", None)
+    if callable(named):
+        return dict(named())
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return {"tensor": value}
+    msg = f"a {type(value).__name__} holds no tensors"
+    raise WeftError(msg)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gives.
+
+    Attributes:
+        report: What each node did.
+        shown: Node id to what it shows to people (files, text).
+        failures: Node id to error; empty unless the run was to keep going.
+    """
+
+    report: Report
+    shown: Mapping[str, Shown]
+    failures: Mapping[str, NodeFailed]
+    _checked: Checked = field(repr=False)
+    _keys: Mapping[str, bytes] = field(repr=False)
+    _outcome: Outcome = field(repr=False)
+    _store: Store = field(repr=False)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the run wrote, in the order of the report."""
+        return tuple(f.path for e in self.report.entries if e.node in self.shown for f in self.shown[e.node].files)
+
+    def value(self, node: str, port: int | str = 0) -> Any:
+        """The value of an output.
+
+        Args:
+            node: Id or unique title of the node.
+            port: Index or name of the output.
+
+        Raises:
+            WeftError: if there is no such output, or its value is no longer kept.
+        """
+        return self.port(node, port).value
+
+    def port(self, node: str, port: int | str = 0) -> Value:
+        """The value of an output with its type; see `value`."""
+        node_id = node if node in self._checked.nodes else self._checked.graph.find(node)
+        checked = self._checked.nodes.get(node_id)
+        if checked is None:
+            msg = f"node {node_id!r} is not sound, so it has no value"
+            raise WeftError(msg)
+        index = checked.kind.output_index(port)
+        if index is None:
+            names = ", ".join(f"{i} {o.name}" for i, o in enumerate(checked.kind.outputs)) or "none"
+            msg = f"node {node_id} ({checked.kind.id}) has no output {port!r}; its outputs: {names}"
+            raise WeftError(msg)
+        key = self._keys[node_id]
+        result = self._outcome.values.get(key) or self._store.get(key)
+        if result is None:
+            msg = f"the value of node {node_id} ({checked.kind.id}) is not kept; name it among the targets of the run"
+            raise WeftError(msg)
+        return Value(result.outputs[index], checked.kind.outputs[index].type)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the engine remembers of the last workflow, so that the next one is compared and not read anew."""
+
+    checked: Checked
+    keys: Mapping[str, bytes]
+
+
+class Engine:
+    """Runs workflows and keeps what they computed.
+
+    Args:
+        models_dir: Root of the model folders, or several; the models that ship with Weft are searched last.
+        input_dir: Where `LoadImage` looks.
+        output_dir: Where `SaveImage` writes.
+        temp_dir: Where previews are written; below `output_dir` when None.
+        cache_dir: Where results are kept between processes; None keeps them in memory only.
+        extra_model_paths: `extra_model_paths.yaml` files.
+        memory_bytes: How much memory kept results may take; a share of the machine's when None.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto`, `float32`, `float16`, `bfloat16`.
+        catalog: The kinds; those of the package `nodes` when None.
+        verify: Prove at every call that no node changes its inputs (slow; for tests).
+    """
+
+    def __init__(
+        self,
+        *,
+        models_dir: str | Path | Sequence[str | Path] = (),
+        input_dir: str | Path = "input",
+        output_dir: str | Path = "output",
+        temp_dir: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+        extra_model_paths: Sequence[str | Path] = (),
+        memory_bytes: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        catalog: Catalog | None = None,
+        verify: bool = False,
+    ) -> None:
+        roots = [models_dir] if isinstance(models_dir, str | Path) else list(models_dir)
+        extra: dict[str, tuple[Path, ...]] = {}
+        first: dict[str, tuple[Path, ...]] = {}
+        for path in extra_model_paths:
+            more, before = read_extra_paths(Path(path))
+            for into, found in ((extra, more), (first, before)):
+                for key, folders in found.items():
+                    into[key] = (*into.get(key, ()), *folders)
+        output = Path(output_dir)
+        self.folders = Folders(
+            models=tuple(Path(r) for r in roots),
+            input=Path(input_dir),
+            output=output,
+            temp=Path(temp_dir) if temp_dir is not None else output / "temp",
+            extra=extra,
+            first=first,
+        )
+        self.device = device
+        self.dtype = dtype
+        self.catalog = catalog if catalog is not None else Catalog.load("nodes")
+        limit = memory_bytes if memory_bytes is not None else int(_machine_bytes() * MEMORY_SHARE)
+        tiers: list[Store] = [MemoryStore(limit)]
+        memo = None
+        if cache_dir is not None:
+            from engine.cache.disk import DiskStore
+
+            tiers.append(DiskStore(Path(cache_dir)))
+            memo = Path(cache_dir) / "files.json"
+        self.store: Store = tiers[0] if len(tiers) == 1 else Tiers(tiers)
+        self._files = FileDigests(memo)
+        self._salt = f"{device}/{dtype};".encode()
+        self._verify = verify
+        self._last: _Last | None = None
+        self._history: dict[str, Memory] = {}
+        self._seen: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Engine:
+        """The engine."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the engine."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything that is kept in memory."""
+        self._files.save()
+        self._last = None
+        if isinstance(self.store, MemoryStore):
+            self.store.clear()
+
+    def check(self, workflow: Mapping[str, Any] | str | Path | Graph) -> Checked:
+        """Check a workflow; the problems are in the answer.
+
+        Raises:
+            FormatError: if it is no workflow.
+        """
+        graph = load(workflow)
+        with self._lock:
+            return self._check(graph).checked
+
+    def validate(self, workflow: Mapping[str, Any] | str | Path | Graph) -> tuple[Problem, ...]:
+        """Everything that is wrong with a workflow.
+
+        Raises:
+            FormatError: if it is no workflow.
+        """
+        return self.check(workflow).problems
+
+    def explain(
+        self,
+        workflow: Mapping[str, Any] | str | Path | Graph,
+        targets: Iterable[str] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """What a run would do and why, without doing it.
+
+        Raises:
+            FormatError: if it is no workflow.
+            WorkflowInvalid: if it cannot run.
+        """
+        graph, source = self._graph(workflow, overrides)
+        with self._lock:
+            last = self._check(graph)
+            wanted = last.checked.require(self._targets(graph, targets), source=source)
+            return plan(last.checked, last.keys, wanted, self.store, history=self._history, seen=self._seen)
+
+    def run(
+        self,
+        workflow: Mapping[str, Any] | str | Path | Graph,
+        targets: Iterable[str] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        on_event: Sink | None = None,
+        *,
+        cancellation: Cancellation | None = None,
+        keep_going: bool = False,
+        force: Iterable[str] = (),
+    ) -> RunResult:
+        """Run a workflow.
+
+        Args:
+            workflow: A parsed document, a path, or a graph.
+            targets: Ids or unique titles of the nodes to compute; all output nodes when None.
+            overrides: `"NODE.INPUT"` to value, set before running; NODE is an id or a unique title.
+            on_event: Takes the events of the run.
+            cancellation: Stops the run when set.
+            keep_going: Complete what does not depend on a failed node.
+            force: Ids that run even if their result is known.
+
+        Raises:
+            FormatError: if it is no workflow.
+            WorkflowInvalid: if it cannot run; carries every problem.
+            NodeFailed: if a node raised.
+            RunCancelled: if the run was cancelled.
+        """
+        emit = on_event or _ignore
+        started = time.perf_counter()
+        graph, source = self._graph(workflow, overrides)
+        with self._lock:
+            last = self._check(graph)
+            checked = last.checked
+            wanted = checked.require(self._targets(graph, targets), source=source)
+            steps = plan(
+                checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force)
+            )
+            run_id = uuid.uuid4().hex
+            emit(RunStarted(run_id, len(steps.steps) + len(steps.idle), len(steps.steps)))
+            if steps.idle:
+                emit(NodesCached(tuple(s.node.id for s in steps.idle if s.reason in _KNOWN)))
+            job = Job(
+                checked=checked,
+                keys=last.keys,
+                catalog=self.catalog,
+                files=self._files,
+                store=self.store,
+                services=Services(self.folders, self.device, self.dtype, _Documents(graph)),
+                salt=self._salt,
+                history=self._history,
+                seen=self._seen,
+            )
+            status = "failed"
+            try:
+                outcome = execute(
+                    steps, job, sink=emit, cancellation=cancellation, keep_going=keep_going, verify=self._verify
+                )
+                status = "failed" if outcome.failures else "completed"
+            except RunCancelled:
+                status = "cancelled"
+                raise
+            finally:
+                self._files.save()
+                seconds = time.perf_counter() - started
+                emit(RunFinished(run_id, status, seconds))
+            self._remember(steps, outcome, last)
+        report = Report(_entries(steps, outcome), time.perf_counter() - started)
+        return RunResult(report, outcome.shown, outcome.failures, checked, last.keys, outcome, self.store)
+
+    def _graph(
+        self, workflow: Mapping[str, Any] | str | Path | Graph, overrides: Mapping[str, Any] | None
+    ) -> tuple[Graph, str | None]:
+        graph = load(workflow)
+        for place, value in (overrides or {}).items():
+            node, dot, name = place.rpartition(".")
+            if not dot or not node or not name:
+                msg = f"the override {place!r} is not NODE.INPUT"
+                raise FormatError(msg)
+            graph = graph.set(graph.find(node), **{name: value})
+        return graph, str(workflow) if isinstance(workflow, str | Path) else None
+
+    def _targets(self, graph: Graph, targets: Iterable[str] | None) -> list[str] | None:
+        if targets is None:
+            return None
+        found = []
+        for target in targets:
+            try:
+                found.append(graph.find(target))
+            except WeftError:
+                found.append(target)  # `require` says what is wrong with it, beside everything else
+        return found
+
+    def _check(self, graph: Graph) -> _Last:
+        last = self._last
+        checked = check(graph, self.catalog, self.folders, previous=last.checked if last else None)
+        if last is not None and checked.stale is not None:
+            found = last.keys if not checked.stale else keys(
+                checked, self._files, salt=self._salt, known=last.keys, stale=checked.stale
+            )
+        else:
+            found = keys(checked, self._files, salt=self._salt)
+        self._last = _Last(checked, found)
+        return self._last
+
+    def _remember(self, steps: Plan, outcome: Outcome, last: _Last) -> None:
+        nodes, history = last.checked.nodes, self._history
+        for node_id, key, _ in outcome.ran:
+            self._seen.add(key)
+            if node_id in nodes:
+                history[node_id] = Memory(key, nodes[node_id])
+        for step in steps.idle:
+            before = history.get(step.node.id)
+            if before is not None and before.key != step.key:
+                history[step.node.id] = Memory(step.key, step.node)
+
+
+_KNOWN = frozenset({Reason.HIT, Reason.TWIN, Reason.UNNEEDED})
+
+
+class _Documents(dict[str, Any]):
+    """What saved files carry, written only if a node asks."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph.extra)
+        self._graph = graph
+
+    def __missing__(self, name: str) -> Any:
+        if name != "prompt":
+            raise KeyError(name)
+        self["prompt"] = write_api(self._graph)
+        return self["prompt"]
+
+
+def _entries(steps: Plan, outcome: Outcome) -> tuple[Entry, ...]:
+    seconds = {node_id: taken for node_id, _, taken in outcome.ran}
+    entries = []
+    for step in steps.every:
+        node = step.node
+        if node.id in seconds:
+            state = "ran"
+        elif node.id in outcome.failures:
+            state = "failed"
+        elif node.id in outcome.skipped:
+            state = "skipped"
+        else:
+            state = "idle" if step.reason is Reason.LAZY else "hit"
+        entries.append(
+            Entry(node.id, node.kind.id, node.title, state, step.reason.value, step.because, seconds.pop(node.id, 0.0))
+        )
+    for node_id, taken in seconds.items():  # what was added while running
+        extra = outcome.nodes.get(node_id)
+        kind, title = (extra.kind.id, extra.title) if extra is not None else ("", "")
+        entries.append(Entry(node_id, kind, title, "ran", Reason.LAZY.value, Reason.LAZY.value, taken))
+    return tuple(entries)
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
+
+
+def _ignore(_: Event) -> None:
+    pass

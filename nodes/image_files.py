@@ -1,0 +1,66 @@
+"""Nodes that read and write picture files."""
+
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from engine.schema import FileChoice, Widget, node
+from engine.types import Image, Mask, Run, Shown
+
+SAVED_LEVEL = 4
+"""zlib level of saved pictures: smaller files take longer."""
+
+
+class Picture(NamedTuple):
+    """What a picture file holds."""
+
+    IMAGE: Image
+    MASK: Mask
+
+
+@node("LoadImage", title="Load Image", category="image")
+def load(*, image: Annotated[Path, FileChoice("input", upload="image"), Widget(image_upload=True)]) -> Picture:
+    """Read a picture file.
+
+    Args:
+        image: A file of the input folder; with ` [output]` or ` [temp]` appended, of that folder.
+
+    Returns:
+        IMAGE: The picture, turned upright; every frame of a moving one.
+        MASK: Where it is transparent.
+    """
+    from engine.media import load_image
+
+    return Picture(*load_image(image))
+
+
+@node("LoadImageMask", title="Load Image (as Mask)", category="mask")
+def load_as_mask(
+    *,
+    image: Annotated[Path, FileChoice("input", upload="image"), Widget(image_upload=True)],
+    channel: Literal["alpha", "red", "green", "blue"],
+) -> Mask:
+    """Read one channel of a picture file as a mask.
+
+    Args:
+        image: A file of the input folder; with ` [output]` or ` [temp]` appended, of that folder.
+        channel: Which channel; `alpha` is inverted, so that the mask is set where the picture is transparent.
+    """
+    from engine.media import load_mask
+
+    return load_mask(image, channel)
+
+
+@node("SaveImage", title="Save Image", category="image", effect=True)
+def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
+    """Save pictures as PNG files that carry their workflow.
+
+    Args:
+        images: The pictures.
+        filename_prefix: First part of their names, before a number. `/` makes folders; `%year%`, `%month%`, `%day%`,
+            `%hour%`, `%minute%`, `%second%`, `%width%`, `%height%` and `%batch_num%` are filled in.
+        run: Knows the output folder and the workflow.
+    """
+    from engine.media import Series
+
+    series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
+    return Shown({"images": series.write(images, run.documents, level=SAVED_LEVEL)})

@@ -1,0 +1,53 @@
+"""Nodes that show values without keeping them."""
+
+from typing import Any
+
+from engine.schema import node
+from engine.types import Image, Run, Shown
+
+FAST_LEVEL = 1
+"""zlib level of pictures that are looked at once."""
+
+SUFFIX_LETTERS = 5
+
+
+@node("PreviewImage", title="Preview Image", category="image", effect=True)
+def preview_image(*, images: Image, run: Run) -> Shown:
+    """Show pictures; they are kept among the temporary files.
+
+    Args:
+        images: The pictures.
+        run: Knows the temporary folder and the workflow.
+    """
+    import secrets
+    import string
+
+    from engine.media import Series
+
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(SUFFIX_LETTERS))
+    prefix = f"ComfyUI_temp_{letters}"
+    series = Series.of(run.folders.temp, "temp", prefix, width=images.shape[2], height=images.shape[1])
+    return Shown({"images": series.write(images, run.documents, level=FAST_LEVEL)})
+
+
+@node("PreviewAny", title="Preview Any", category="utils", effect=True)
+def preview_any(*, source: Any) -> Shown:
+    """Show any value as text.
+
+    Args:
+        source: The value: text as it is, numbers and lists as JSON, anything else in words.
+    """
+    return Shown({"text": (_text(source),)})
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return str(value)
+    import json
+
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)

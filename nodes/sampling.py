@@ -1,0 +1,146 @@
+"""Nodes that sample latents."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from engine.sampling.names import AVAILABLE_SAMPLERS, AVAILABLE_SCHEDULERS
+from engine.schema import Choice, Range, Widget, node
+from engine.types import Conditioning, Latent, Model, Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Seed = Annotated[int, Range(0, 2**64 - 1), Widget(control_after_generate=True)]
+Steps = Annotated[int, Range(1, 10000)]
+Scale = Annotated[float, Range(0.0, 100.0, step=0.1, round=0.01)]
+SamplerName = Annotated[str, Choice(AVAILABLE_SAMPLERS)]
+SchedulerName = Annotated[str, Choice(AVAILABLE_SCHEDULERS)]
+
+
+@node("KSampler", title="KSampler", category="sampling")
+def ksampler(
+    *,
+    model: Model,
+    seed: Seed = 0,
+    steps: Steps = 20,
+    cfg: Scale = 8.0,
+    sampler_name: SamplerName,
+    scheduler: SchedulerName,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    denoise: Annotated[float, Range(0.0, 1.0, step=0.01)] = 1.0,
+    run: Run,
+) -> Latent:
+    """Turn noise into a latent, step by step.
+
+    Args:
+        model: Predicts what is left when the noise is gone.
+        seed: Of the noise; the same seed gives the same latent.
+        steps: Number of steps: more are slower and finer.
+        cfg: How strongly to follow the prompt; at 1 the negative one is not evaluated.
+        sampler_name: How a step is taken.
+        scheduler: How the noise levels are spaced.
+        positive: What the picture should show.
+        negative: What it should not show.
+        latent_image: What to start from; an empty latent for a new picture.
+        denoise: How much of `latent_image` to replace: 1 all of it, 0 nothing.
+        run: Is told how far it is.
+    """
+    from engine.sampling.schedulers import sigmas
+
+    levels = sigmas(model.schedule, scheduler, steps, sampler_name=sampler_name, denoise=denoise)
+    guidance = (positive, negative, cfg)
+    return _sampled(model, levels, latent_image, sampler_name, guidance, seed=seed, adds_noise=True, run=run)
+
+
+@node("KSamplerAdvanced", title="KSampler (Advanced)", category="sampling")
+def ksampler_advanced(
+    *,
+    model: Model,
+    add_noise: Literal["enable", "disable"],
+    noise_seed: Seed = 0,
+    steps: Steps = 20,
+    cfg: Scale = 8.0,
+    sampler_name: SamplerName,
+    scheduler: SchedulerName,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent_image: Latent,
+    start_at_step: Annotated[int, Range(0, 10000)] = 0,
+    end_at_step: Annotated[int, Range(0, 10000)] = 10000,
+    return_with_leftover_noise: Literal["disable", "enable"],
+    run: Run,
+) -> Latent:
+    """Take some of the steps from noise to a latent, so that several samplers can share the way.
+
+    Args:
+        model: Predicts what is left when the noise is gone.
+        add_noise: Whether to add noise first; not where `latent_image` is noisy already.
+        noise_seed: Of the noise; the same seed gives the same latent.
+        steps: Number of steps of the whole way.
+        cfg: How strongly to follow the prompt; at 1 the negative one is not evaluated.
+        sampler_name: How a step is taken.
+        scheduler: How the noise levels are spaced.
+        positive: What the picture should show.
+        negative: What it should not show.
+        latent_image: What to start from.
+        start_at_step: First step to take.
+        end_at_step: Step to stop before.
+        return_with_leftover_noise: Whether an early stop leaves the noise of its level, for another sampler to go on
+            from; if not, the last step goes all the way.
+        run: Is told how far it is.
+    """
+    from engine.sampling.schedulers import sigmas, window
+
+    levels = window(
+        sigmas(model.schedule, scheduler, steps, sampler_name=sampler_name),
+        start_at_step,
+        end_at_step,
+        leftover_noise=return_with_leftover_noise == "enable",
+    )
+    guidance, adds_noise = (positive, negative, cfg), add_noise == "enable"
+    return _sampled(model, levels, latent_image, sampler_name, guidance, seed=noise_seed, adds_noise=adds_noise, run=run)
+
+
+def _sampled(
+    model: Model,
+    levels: "Tensor",
+    latent: Latent,
+    sampler_name: str,
+    guidance: tuple[Conditioning, Conditioning, float],
+    *,
+    seed: int,
+    adds_noise: bool,
+    run: Run,
+) -> Latent:
+    """`latent` sampled over `levels`, guided by (positive, negative, cfg); it keeps its mask and its place in the batch."""
+    import torch
+
+    from engine.sampling.drive import fitted, sample
+    from engine.sampling.noise import initial_noise
+    from engine.sampling.preview import preview
+
+    if len(levels) < 2:
+        return latent
+    positive, negative, cfg = guidance
+    samples = fitted(latent.samples, model.latent_format.channels)
+    noise = initial_noise(samples.shape, seed, latent.batch_index) if adds_noise else torch.zeros(samples.shape)
+
+    def on_step(step: int, total: int, denoised: "Tensor") -> None:
+        run.progress(step + 1, total, lambda: preview(denoised, model.latent_format))
+
+    result = sample(
+        model,
+        latent=samples,
+        noise=noise,
+        sigmas=levels,
+        sampler_name=sampler_name,
+        positive=positive,
+        negative=negative,
+        cfg=cfg,
+        seed=seed,
+        noise_mask=latent.noise_mask,
+        on_step=on_step,
+    )
+    return replace(latent, samples=result)

@@ -1,0 +1,206 @@
+"""Models: files to values that sample, encode text and decode pictures.
+
+Importing this package imports neither torch nor any other heavy library; its functions do, when they are called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.errors import ModelFileError, UnsupportedModel
+from engine.models.detect import SUPPORTED, TITLES, Detected, detect, of_shapes
+from engine.models.embedding import finder as embedding_finder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from engine.models.network import DiffusionModel
+    from engine.models.sd1 import Parts
+    from engine.models.text import ClipTextEncoder
+    from engine.models.vae import AutoencoderVae
+
+__all__ = [
+    "Checkpoint",
+    "Detected",
+    "apply_lora",
+    "detect",
+    "download_repo",
+    "embedding_finder",
+    "load_checkpoint",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        model: The denoising network.
+        text_encoder: The text encoder, or None where the file has none.
+        vae: The autoencoder, or None where the file has none.
+    """
+
+    model: DiffusionModel
+    text_encoder: ClipTextEncoder | None
+    vae: AutoencoderVae | None
+
+
+def load_checkpoint(path: Path, *, device: str = "auto", dtype: str = "auto") -> Checkpoint:
+    """Load a single-file checkpoint (`.safetensors`, `.ckpt`) or a diffusers folder.
+
+    Args:
+        path: The file, or the folder that holds `model_index.json`.
+        device: Where to compute: `auto`, `cpu`, `cuda:0`, ...
+        dtype: What network and text encoder compute in: `auto`, `float32`, `float16`, `bfloat16`. A VAE computes in
+            float32 unless a format is named.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make a network.
+        UnsupportedModel: if it is of a family that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import sd1
+
+    place = devices.pick(device)
+    parts = _checkpoint_parts(path)
+    file = parts.file
+    if parts.unet is None:
+        msg = f"cannot load it as a checkpoint: it holds no denoising network (no tensor starts with {sd1.UNET_PREFIX})"
+        raise ModelFileError(msg, file=file)
+    model = sd1.model(parts.unet, file=file, device=place, dtype=devices.pick_dtype(place, "unet", dtype))
+    text = vae = None
+    if parts.text is not None:
+        text = sd1.text_encoder(parts.text, file=file, device=place, dtype=devices.pick_dtype(place, "text", dtype))
+    if parts.vae is not None:
+        vae = sd1.vae(parts.vae, file=file, device=place, dtype=devices.pick_dtype(place, "vae", dtype))
+    return Checkpoint(model, text, vae)
+
+
+def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> DiffusionModel:
+    """Load a denoising network alone, from a checkpoint or a file of its own in either layout.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make a network.
+        UnsupportedModel: if it is of a family that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import sd1
+
+    tensors = _tensors(path, "unet", {"unet", "checkpoint"})
+    place = devices.pick(device)
+    file, kind = str(path), devices.pick_dtype(place, "unet", dtype)
+    return sd1.model(sd1.unet_part(tensors, file), file=file, device=place, dtype=kind)
+
+
+def load_text_encoder(path: Path, *, device: str = "auto", dtype: str = "auto") -> ClipTextEncoder:
+    """Load a text encoder alone, from a checkpoint or a file of its own.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make a text encoder.
+        UnsupportedModel: if it is of a family that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import sd1
+
+    tensors = _tensors(path, "text encoder", {"text_encoder", "checkpoint"})
+    place = devices.pick(device)
+    file, kind = str(path), devices.pick_dtype(place, "text", dtype)
+    return sd1.text_encoder(sd1.text_part(tensors, file), file=file, device=place, dtype=kind)
+
+
+def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> AutoencoderVae:
+    """Load a VAE alone, from a checkpoint or a file of its own in either layout.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make a VAE.
+        UnsupportedModel: if it is of a kind that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import sd1
+
+    tensors = _tensors(path, "VAE", {"vae", "checkpoint"}, families=("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown"))
+    place = devices.pick(device)
+    file, kind = str(path), devices.pick_dtype(place, "vae", dtype)
+    return sd1.vae(sd1.vae_part(tensors, file), file=file, device=place, dtype=kind)
+
+
+def apply_lora(
+    model: DiffusionModel,
+    text_encoder: ClipTextEncoder | None,
+    path: Path,
+    *,
+    strength_model: float = 1.0,
+    strength_clip: float = 1.0,
+) -> tuple[DiffusionModel, ClipTextEncoder | None]:
+    """New values with a LoRA applied; the given ones stay as they are, and share every weight that does not change.
+
+    Args:
+        model: The network.
+        text_encoder: The text encoder; None leaves the LoRA's part for it unused.
+        path: The LoRA, in kohya's or PEFT's naming.
+        strength_model: How much of it the network takes; 0 leaves it as it is.
+        strength_clip: The same for the text encoder.
+
+    Raises:
+        ModelFileError: naming every tensor that fits no weight.
+        UnsupportedModel: if the LoRA is for another family.
+    """
+    from engine.models import lora
+
+    return lora.applied(model, text_encoder, path, strength_model=strength_model, strength_clip=strength_clip)
+
+
+def download_repo(repo: str, *, revision: str | None = None, cache: Path | None = None) -> Path:
+    """The local folder of a diffusers repository, downloaded if it is not there yet.
+
+    Args:
+        repo: `owner/name`.
+        revision: Branch, tag or commit.
+        cache: Where to keep it; the usual cache when None. `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN` are honoured.
+
+    Raises:
+        WeftError: if `repo` is no such name, or it is neither there nor can it be downloaded.
+    """
+    from engine.models import download
+
+    return download.repo(repo, revision=revision, cache=cache)
+
+
+def _checkpoint_parts(path: Path) -> Parts:
+    from engine.models import files, sd1
+
+    if path.is_dir():
+        unet = files.read_part(path, "unet")
+        _require(of_shapes(files.shapes(unet)), {"unet"}, "checkpoint", path)
+        return sd1.folder_parts(path, unet)
+    return sd1.file_parts(_tensors(path, "checkpoint", {"checkpoint", "unet"}), str(path))
+
+
+def _tensors(path: Path, what: str, roles: AbstractSet[str], families: Iterable[str] = SUPPORTED) -> dict[str, Tensor]:
+    from engine.models import files
+
+    tensors = files.read_tensors(path)
+    _require(of_shapes(files.shapes(tensors)), roles, what, path, families)
+    return tensors
+
+
+def _require(found: Detected, roles: AbstractSet[str], what: str, path: Path, families: Iterable[str] = SUPPORTED) -> None:
+    """Raise unless a file that is `found` serves as `what`."""
+    if found.role == "unknown":
+        msg = f"cannot load it as a {what}: its {found.sizes['tensors']} tensors belong to no model that Weft knows"
+        raise ModelFileError(msg, file=str(path))
+    if found.role not in roles:
+        msg = f"cannot load {path} as a {what}: it is a {found.title}"
+        raise UnsupportedModel(msg)
+    if found.family not in {*families, "clip"}:
+        known = ", ".join(TITLES[family] for family in sorted(SUPPORTED))
+        msg = f"cannot load {path}: it is a {found.title}, and that family is not supported yet (supported: {known})"
+        raise UnsupportedModel(msg)

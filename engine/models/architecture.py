@@ -1,0 +1,222 @@
+"""Sizes of networks, inferred from the shapes of their tensors (module layout).
+
+Nothing is looked up: a model of any width, depth and number of levels that follows the block structure loads. What the
+shapes cannot show is a fact of the family and is passed in: the number of attention heads.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSizes:
+    """A denoising network.
+
+    Attributes:
+        in_channels: What it sees: latent channels, 9 with mask and masked picture.
+        out_channels: What it predicts.
+        channels: Width of each level, from full resolution down.
+        layers: Residual blocks of each level on the way down; one more on the way up.
+        depth: Transformer blocks of each attention of each level; 0 where the level has none.
+        mid_depth: Transformer blocks of the middle.
+        context_width: D of the cross-attention context.
+        time_width: Width of the time embedding.
+        linear_projection: Whether attentions are entered through a linear layer rather than a 1x1 convolution.
+    """
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    layers: tuple[int, ...]
+    depth: tuple[int, ...]
+    mid_depth: int
+    context_width: int
+    time_width: int
+    linear_projection: bool
+
+    def config(self, heads: int) -> dict[str, Any]:
+        """Arguments of diffusers' `UNet2DConditionModel` with `heads` attention heads at every level.
+
+        The argument for the number of heads is called `attention_head_dim` there, for historical reasons.
+        """
+        depths = (*self.depth[:-1], self.mid_depth)
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "block_out_channels": self.channels,
+            "layers_per_block": self.layers,
+            "down_block_types": tuple("CrossAttnDownBlock2D" if d else "DownBlock2D" for d in self.depth),
+            "up_block_types": tuple("CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(self.depth)),
+            "transformer_layers_per_block": tuple(max(d, 1) for d in depths),
+            "cross_attention_dim": self.context_width,
+            "time_embedding_dim": self.time_width,
+            "attention_head_dim": heads,
+            "use_linear_projection": self.linear_projection,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VaeSizes:
+    """An autoencoder.
+
+    Attributes:
+        image_channels: C of pictures.
+        latent_channels: C of latents.
+        channels: Width of each level, from full resolution down.
+        layers: Residual blocks of each level of the encoder; one more in the decoder.
+        mid_attention: Whether the middle attends.
+        quant_conv: Whether a 1x1 convolution follows the encoder.
+        post_quant_conv: Whether one precedes the decoder.
+    """
+
+    image_channels: int
+    latent_channels: int
+    channels: tuple[int, ...]
+    layers: int
+    mid_attention: bool
+    quant_conv: bool
+    post_quant_conv: bool
+
+    @property
+    def factor(self) -> int:
+        """Pixels for each latent cell, along one side."""
+        return int(2 ** (len(self.channels) - 1))
+
+    def config(self) -> dict[str, Any]:
+        """Arguments of diffusers' `AutoencoderKL`."""
+        levels = len(self.channels)
+        return {
+            "in_channels": self.image_channels,
+            "out_channels": self.image_channels,
+            "latent_channels": self.latent_channels,
+            "block_out_channels": self.channels,
+            "layers_per_block": self.layers,
+            "down_block_types": ("DownEncoderBlock2D",) * levels,
+            "up_block_types": ("UpDecoderBlock2D",) * levels,
+            "mid_block_add_attention": self.mid_attention,
+            "use_quant_conv": self.quant_conv,
+            "use_post_quant_conv": self.post_quant_conv,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TextSizes:
+    """A CLIP text encoder.
+
+    Attributes:
+        vocabulary: Rows of the token table.
+        positions: T of a chunk.
+        width: D of its hidden states.
+        layers: Number of transformer layers.
+        hidden_width: Width inside each layer's MLP.
+    """
+
+    vocabulary: int
+    positions: int
+    width: int
+    layers: int
+    hidden_width: int
+
+    def config(self, head_width: int) -> dict[str, Any]:
+        """Arguments of transformers' `CLIPTextConfig` with heads of `head_width` channels."""
+        return {
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": self.positions,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "intermediate_size": self.hidden_width,
+            "num_attention_heads": max(self.width // head_width, 1),
+            "hidden_act": "quick_gelu",
+        }
+
+
+def unet_sizes(shapes: Mapping[str, tuple[int, ...]]) -> UNetSizes:
+    """Sizes of a denoising network.
+
+    Args:
+        shapes: Name to shape, in the layout of `UNet2DConditionModel`.
+
+    Raises:
+        KeyError: naming the first tensor that is needed and missing.
+    """
+    levels = range(_count(shapes, r"down_blocks\.(\d+)\."))
+    if not levels:
+        raise KeyError("down_blocks.0.resnets.0.conv1.weight")
+    mid = "mid_block.attentions.0"
+    return UNetSizes(
+        in_channels=_size(shapes, "conv_in.weight", 1),
+        out_channels=_size(shapes, "conv_out.weight", 0),
+        channels=tuple(_size(shapes, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in levels),
+        layers=tuple(_count(shapes, rf"down_blocks\.{i}\.resnets\.(\d+)\.") for i in levels),
+        depth=tuple(_count(shapes, rf"down_blocks\.{i}\.attentions\.0\.transformer_blocks\.(\d+)\.") for i in levels),
+        mid_depth=_count(shapes, r"mid_block\.attentions\.0\.transformer_blocks\.(\d+)\."),
+        context_width=_size(shapes, f"{mid}.transformer_blocks.0.attn2.to_k.weight", 1),
+        time_width=_size(shapes, "time_embedding.linear_1.weight", 0),
+        linear_projection=len(shapes[f"{mid}.proj_in.weight"]) == 2,
+    )
+
+
+def vae_sizes(shapes: Mapping[str, tuple[int, ...]]) -> VaeSizes:
+    """Sizes of an autoencoder.
+
+    Args:
+        shapes: Name to shape, in the layout of `AutoencoderKL`.
+
+    Raises:
+        KeyError: naming the first tensor that is needed and missing.
+    """
+    levels = range(_count(shapes, r"encoder\.down_blocks\.(\d+)\."))
+    if not levels:
+        raise KeyError("encoder.down_blocks.0.resnets.0.conv1.weight")
+    return VaeSizes(
+        image_channels=_size(shapes, "encoder.conv_in.weight", 1),
+        latent_channels=_size(shapes, "decoder.conv_in.weight", 1),
+        channels=tuple(_size(shapes, f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 0) for i in levels),
+        layers=_count(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
+        mid_attention="encoder.mid_block.attentions.0.to_q.weight" in shapes,
+        quant_conv="quant_conv.weight" in shapes,
+        post_quant_conv="post_quant_conv.weight" in shapes,
+    )
+
+
+def text_sizes(shapes: Mapping[str, tuple[int, ...]]) -> TextSizes:
+    """Sizes of a CLIP text encoder.
+
+    Args:
+        shapes: Name to shape, in the layout of `CLIPTextModel` without `text_model.`.
+
+    Raises:
+        KeyError: naming the first tensor that is needed and missing.
+    """
+    return TextSizes(
+        vocabulary=_size(shapes, "embeddings.token_embedding.weight", 0),
+        positions=_size(shapes, "embeddings.position_embedding.weight", 0),
+        width=_size(shapes, "embeddings.token_embedding.weight", 1),
+        layers=_count(shapes, r"encoder\.layers\.(\d+)\."),
+        hidden_width=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+    )
+
+
+def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
+    """How many numbers `pattern` finds at the start of names; they must run from 0 without a gap.
+
+    A gap would mean a missing block, or a hostile name that asks for a billion of them.
+    """
+    matcher = re.compile(pattern)
+    found = {int(m[1]): name for name in shapes if (m := matcher.match(name))}
+    if len(found) != 1 + max(found, default=-1):
+        raise KeyError(found[max(found)])
+    return len(found)
+
+
+def _size(shapes: Mapping[str, tuple[int, ...]], name: str, axis: int) -> int:
+    shape = shapes[name]
+    if axis >= len(shape) or shape[axis] < 1:
+        raise KeyError(name)
+    return shape[axis]

@@ -1,0 +1,249 @@
+"""What a model file is, by the names and shapes in its header. No torch, except to look into a pickle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from engine.models import files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Shapes = Mapping[str, tuple[int, ...]]
+
+SUPPORTED = frozenset({"sd1"})
+"""Families that Weft loads."""
+
+TITLES: Mapping[str, str] = {
+    "sd1": "Stable Diffusion 1",
+    "sd2": "Stable Diffusion 2",
+    "sdxl": "SDXL",
+    "sdxl-refiner": "SDXL refiner",
+    "sd3": "Stable Diffusion 3",
+    "flux": "FLUX.1",
+    "chroma": "Chroma",
+    "auraflow": "AuraFlow",
+    "pixart": "PixArt",
+    "hunyuan-dit": "Hunyuan-DiT",
+    "hunyuan-video": "HunyuanVideo",
+    "lumina2": "Lumina 2",
+    "qwen-image": "Qwen-Image",
+    "wan": "Wan",
+    "ltxv": "LTX-Video",
+    "mochi": "Mochi",
+    "cosmos": "Cosmos",
+    "hidream": "HiDream",
+    "cascade": "Stable Cascade",
+    "svd": "Stable Video Diffusion",
+    "clip": "CLIP",
+    "t5": "T5",
+    "taesd": "tiny autoencoder",
+    "esrgan": "ESRGAN",
+    "unknown": "unknown",
+}
+"""Family to how people call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """What a file is.
+
+    Attributes:
+        family: Architecture family, a key of `TITLES`.
+        role: `checkpoint`, `unet`, `vae`, `text_encoder`, `clip_vision`, `lora`, `controlnet`, `embedding`,
+            `upscaler`, `ip_adapter` or `unknown`.
+        sizes: Telling numbers: `tensors`, and `in_channels`, `context`, `rank`, ... where they apply.
+    """
+
+    family: str
+    role: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """In words, such as `SDXL checkpoint`."""
+        return " ".join(word for word in (TITLES[self.family], self.role.replace("_", " ")) if word != "unknown") or "unknown"
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether Weft loads it."""
+        roles = {"checkpoint", "unet", "vae", "text_encoder", "lora", "embedding"}
+        return self.role in roles and self.family in SUPPORTED | {"clip", "unknown"} and self.role != "unknown"
+
+
+def detect(path: Path) -> Detected:
+    """What the model file or diffusers folder at `path` is.
+
+    Raises:
+        ModelFileError: if it cannot be read.
+    """
+    if path.is_dir():
+        return replace(of_shapes(files.part_shapes(path, "unet")), role="checkpoint")
+    if path.suffix.lower() in files.SAFETENSORS_SUFFIXES:
+        return of_shapes({name: info.shape for name, info in files.read_header(path).tensors.items()})
+    return of_shapes(files.shapes(files.read_tensors(path)))
+
+
+def of_shapes(shapes: Shapes) -> Detected:
+    """What a file with these tensors is."""
+    for rule in (_lora, _controlnet, _checkpoint, _adapter, _text_encoder, _unet, _vae, _embedding, _upscaler):
+        if (found := rule(shapes)) is not None:
+            return Detected(found.family, found.role, {"tensors": len(shapes), **found.sizes})
+    return Detected("unknown", "unknown", {"tensors": len(shapes)})
+
+
+def _has(shapes: Shapes, *parts: str) -> bool:
+    """Whether some name contains one of `parts`."""
+    return any(part in name for name in shapes for part in parts)
+
+
+def _first(shapes: Shapes, pattern: str) -> tuple[int, ...] | None:
+    """Shape of the first tensor whose name `pattern` finds."""
+    matcher = re.compile(pattern)
+    return next((shape for name, shape in shapes.items() if matcher.search(name)), None)
+
+
+_LORA_MARKS = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
+               ".lora_linear_layer.", ".hada_w1_a", ".lokr_w", ".oft_", ".dora_scale")  # fmt: skip
+
+
+def _lora(shapes: Shapes) -> Detected | None:
+    if not _has(shapes, *_LORA_MARKS):
+        return None
+    down = _first(shapes, r"\.lora_down\.|\.lora_A\.|[._]lora\.down\.|\.hada_w1_b") or (0,)
+    return Detected(_lora_family(shapes), "lora", {"rank": down[0]})
+
+
+def _lora_family(shapes: Shapes) -> str:
+    if _has(shapes, "lora_te2_", "lora_te1_", "text_encoder_2.", "_transformer_blocks_1_", ".transformer_blocks.1.attn1"):
+        if not _has(shapes, "transformer.transformer_blocks", "single_"):
+            return "sdxl"
+    if _has(shapes, "double_blocks", "single_blocks", "single_transformer_blocks"):
+        return "flux"
+    if _has(shapes, "joint_blocks", "transformer.transformer_blocks"):
+        return "sd3"
+    if (context := _first(shapes, r"attn2[._]to_k.*(lora_down|lora_A|lora\.down)")) is not None:
+        return {1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}.get(context[-1], "sd1")
+    if _has(shapes, "lora_unet_", "lora_te_", "unet.", "text_encoder."):
+        return "sd1"
+    return "unknown"
+
+
+def _controlnet(shapes: Shapes) -> Detected | None:
+    if not _has(shapes, "controlnet_cond_embedding.", "input_hint_block.", "controlnet_down_blocks.", "zero_convs."):
+        return None
+    return Detected(_unet_family(shapes), "controlnet", {})
+
+
+_TRANSFORMERS = (
+    ("chroma", ("distilled_guidance_layer.",)),
+    ("hunyuan-video", ("txt_in.individual_token_refiner.",)),
+    ("flux", ("double_blocks.0.img_attn.norm.key_norm.", "single_transformer_blocks.0.attn.norm_q.")),
+    ("auraflow", ("double_layers.0.attn.w1q.", "joint_transformer_blocks.0.ff_context.")),
+    ("sd3", ("joint_blocks.0.context_block.", "transformer_blocks.0.ff_context.net.")),
+    ("hidream", ("caption_projection.0.linear.",)),
+    ("qwen-image", ("txt_norm.weight",)),
+    ("lumina2", ("cap_embedder.1.weight",)),
+    ("ltxv", ("adaln_single.emb.timestep_embedder.linear_1.bias", "patchify_proj.")),
+    ("pixart", ("t_block.1.weight", "adaln_single.")),
+    ("hunyuan-dit", ("mlp_t5.0.weight",)),
+    ("wan", ("head.modulation",)),
+    ("mochi", ("t5_yproj.weight",)),
+    ("cosmos", ("blocks.block0.blocks.0.block.attn.to_q.0.weight", "net.x_embedder.proj.1.weight")),
+    ("cascade", ("clf.1.weight",)),
+)
+"""Families of diffusion transformers and names that only they have; the first match counts."""
+
+
+def _transformer_family(shapes: Shapes) -> str | None:
+    return next((family for family, marks in _TRANSFORMERS if _has(shapes, *marks)), None)
+
+
+def _unet_family(shapes: Shapes) -> str:
+    """Family of a U-Net, in either layout.
+
+    SDXL has an embedding of sizes and pooled text, SD2 enters attention through linear layers; a table of widths is only
+    asked where names do not tell.
+    """
+    if _has(shapes, "time_mixer", "temporal_transformer", "time_stack."):
+        return "svd"
+    label = _first(shapes, r"label_emb\.0\.0\.weight|add_embedding\.linear_1\.weight")
+    if label is not None:
+        depth = _has(shapes, "input_blocks.4.1.transformer_blocks.1.", "down_blocks.1.attentions.0.transformer_blocks.1.")
+        return "sdxl" if depth and label[-1] != 2560 else "sdxl-refiner"
+    entry = _first(shapes, r"proj_in\.weight")
+    return "sd2" if entry is not None and len(entry) == 2 else "sd1"
+
+
+def _unet_sizes(shapes: Shapes) -> dict[str, int]:
+    entry = _first(shapes, r"(input_blocks\.0\.0|(^|\.)conv_in)\.weight")
+    context = _first(shapes, r"attn2\.to_k\.weight")
+    return ({"in_channels": entry[1]} if entry and len(entry) > 1 else {}) | ({"context": context[-1]} if context else {})
+
+
+def _checkpoint(shapes: Shapes) -> Detected | None:
+    if not any(name.startswith(("first_stage_model.", "cond_stage_model.", "conditioner.", "vae.decoder.")) for name in shapes):
+        return None
+    unet = {name: shape for name, shape in shapes.items() if name.startswith("model.diffusion_model.")}
+    if not unet:
+        return None
+    if family := _transformer_family(unet):
+        return Detected(family, "checkpoint")
+    family = _unet_family(unet)
+    if any(name.startswith("conditioner.embedders.1.") for name in shapes):
+        family = "sdxl"
+    elif any(name.startswith("conditioner.embedders.0.model.") for name in shapes):
+        family = "sdxl-refiner"
+    elif any(name.startswith("cond_stage_model.model.") for name in shapes):
+        family = "sd2"
+    return Detected(family, "checkpoint", _unet_sizes(unet))
+
+
+def _unet(shapes: Shapes) -> Detected | None:
+    if family := _transformer_family(shapes):
+        return Detected(family, "unet")
+    if _has(shapes, "input_blocks.0.0.weight", "down_blocks.0.resnets.0.time_emb_proj.weight"):
+        return Detected(_unet_family(shapes), "unet", _unet_sizes(shapes))
+    return None
+
+
+def _adapter(shapes: Shapes) -> Detected | None:
+    return Detected("unknown", "ip_adapter") if _has(shapes, "ip_adapter.", "image_proj.") else None
+
+
+def _text_encoder(shapes: Shapes) -> Detected | None:
+    if _has(shapes, "vision_model.encoder.layers.", "visual.transformer.resblocks."):
+        return Detected("clip", "clip_vision")
+    if _has(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight"):
+        return Detected("t5", "text_encoder")
+    names = r"^(text_model\.|transformer\.text_model\.)?(embeddings\.token_embedding|token_embedding)\.weight$"
+    if (table := _first(shapes, names)) is not None:
+        return Detected("clip", "text_encoder", {"width": table[-1]})
+    return None
+
+
+def _vae(shapes: Shapes) -> Detected | None:
+    entry = _first(shapes, r"(^|\.)decoder\.conv_in\.weight$")
+    if entry is not None and _has(shapes, "encoder.conv_in.weight"):
+        latent = entry[1] if len(entry) > 1 else 0
+        return Detected("sd1" if latent == 4 and len(entry) == 4 else "unknown", "vae", {"latent_channels": latent})
+    if _has(shapes, "taesd_decoder.", "taesd_encoder.") or "decoder.layers.1.weight" in shapes:
+        return Detected("taesd", "vae")
+    return None
+
+
+def _embedding(shapes: Shapes) -> Detected | None:
+    named = {"emb_params", "string_to_param", "clip_l", "clip_g", "*"} & set(shapes)
+    if len(shapes) <= 4 and (named or all(len(shape) == 2 and shape[0] <= 128 for shape in shapes.values())) and shapes:
+        shape = shapes[next(iter(named or shapes))]
+        family = {768: "sd1", 1024: "sd2", 1280: "sdxl"}.get(shape[-1] if shape else 0, "unknown")
+        return Detected("sdxl" if "clip_g" in shapes else family, "embedding", {"width": shape[-1] if shape else 0})
+    return None
+
+
+def _upscaler(shapes: Shapes) -> Detected | None:
+    marks = ("RDB1.conv1.weight", "rdb1.conv1.weight", "model.1.sub.0.")
+    return Detected("esrgan", "upscaler") if _has(shapes, *marks) else None

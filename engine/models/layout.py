@@ -1,0 +1,145 @@
+"""Names of tensors: the original single-file layout in terms of the diffusers and transformers modules.
+
+Files of either layout are read by one path: original names are rewritten here, names that already are in module layout
+pass through, and sizes are inferred afterwards from the result. The map is generated from the block structure that the
+names themselves show, so it holds for any number of levels, layers and attentions.
+
+Every function takes names without the part's prefix and returns {name in the file: name in the module}. A name that it
+does not know keeps itself, and is reported as unexpected by whoever builds the module.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+
+_UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+
+_VAE_RESNET = {"nin_shortcut": "conv_shortcut"}
+
+_VAE_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}
+"""Original names, and those that diffusers itself used until 2023."""
+
+
+def unet_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a denoising network in the layout of diffusers' `UNet2DConditionModel`."""
+    listed = list(names)
+    blocks = _unet_blocks(listed)
+    return {name: _renamed(name, blocks) for name in listed}
+
+
+def _unet_blocks(names: list[str]) -> dict[str, str]:
+    """Original prefix to module prefix, for every block that the names show."""
+    blocks = dict(_UNET_ENDS)
+    children = _children(names, r"(input_blocks|middle_block|output_blocks)\.(\d+)(?:\.(\d+))?\.")
+    level, layer = 0, 0
+    for n in sorted(number for side, number in children if side == "input_blocks" and number > 0):
+        old, tails = f"input_blocks.{n}", children["input_blocks", n]
+        if "0.op" in tails or "0.conv" in tails:
+            blocks[f"{old}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
+            level, layer = level + 1, 0
+            continue
+        blocks |= _resnet(f"{old}.0", f"down_blocks.{level}.resnets.{layer}")
+        blocks[f"{old}.1"] = f"down_blocks.{level}.attentions.{layer}"
+        layer += 1
+    level, layer = 0, 0
+    for n in sorted(number for side, number in children if side == "output_blocks"):
+        old, tails = f"output_blocks.{n}", children["output_blocks", n]
+        blocks |= _resnet(f"{old}.0", f"up_blocks.{level}.resnets.{layer}")
+        upsampler = next((tail for tail in sorted(tails) if tail.endswith(".conv")), None)
+        if "1.conv" not in tails:
+            blocks[f"{old}.1"] = f"up_blocks.{level}.attentions.{layer}"
+        layer += 1
+        if upsampler is not None:
+            blocks[f"{old}.{upsampler}"] = f"up_blocks.{level}.upsamplers.0.conv"
+            level, layer = level + 1, 0
+    blocks |= _resnet("middle_block.0", "mid_block.resnets.0")
+    blocks["middle_block.1"] = "mid_block.attentions.0"
+    blocks |= _resnet("middle_block.2", "mid_block.resnets.1")
+    return blocks
+
+
+def _resnet(old: str, new: str) -> dict[str, str]:
+    return {f"{old}.{a}": f"{new}.{b}" for a, b in _RESNET.items()}
+
+
+def _children(names: Iterable[str], pattern: str) -> dict[tuple[str, int], set[str]]:
+    """(block kind, number) to the first two parts of each name below it, such as `0.in_layers`."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for name in names:
+        if match := re.match(pattern, name):
+            below = name.split(".")[2:4]
+            found.setdefault((match[1], int(match[2])), set()).add(".".join(below))
+    return found
+
+
+def _renamed(name: str, blocks: Mapping[str, str]) -> str:
+    """`name` with its longest known prefix replaced."""
+    cut = len(name)
+    while (cut := name.rfind(".", 0, cut)) > 0:
+        if (new := blocks.get(name[:cut])) is not None:
+            return new + name[cut:]
+    return name
+
+
+def vae_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a VAE in the layout of diffusers' `AutoencoderKL`."""
+    listed = list(names)
+    levels = 1 + max((int(m[1]) for n in listed if (m := re.match(r"decoder\.up\.(\d+)\.", n))), default=-1)
+    return {name: _vae_name(name, levels) for name in listed}
+
+
+def _vae_name(name: str, levels: int) -> str:
+    side, _, rest = name.partition(".")
+    if side not in {"encoder", "decoder"}:
+        return name
+    if match := re.fullmatch(r"(down|up)\.(\d+)\.block\.(\d+)\.(\w+)\.(\w+)", rest):
+        way, level, layer, part, kind = match.groups()
+        number = int(level) if way == "down" else levels - 1 - int(level)
+        return f"{side}.{way}_blocks.{number}.resnets.{layer}.{_VAE_RESNET.get(part, part)}.{kind}"
+    if match := re.fullmatch(r"down\.(\d+)\.downsample\.conv\.(\w+)", rest):
+        return f"{side}.down_blocks.{match[1]}.downsamplers.0.conv.{match[2]}"
+    if match := re.fullmatch(r"up\.(\d+)\.upsample\.conv\.(\w+)", rest):
+        return f"{side}.up_blocks.{levels - 1 - int(match[1])}.upsamplers.0.conv.{match[2]}"
+    if match := re.fullmatch(r"mid\.block_([12])\.(\w+)\.(\w+)", rest):
+        return f"{side}.mid_block.resnets.{int(match[1]) - 1}.{_VAE_RESNET.get(match[2], match[2])}.{match[3]}"
+    if match := re.fullmatch(r"mid(?:\.attn_1|_block\.attentions\.0)\.(\w+)\.(\w+)", rest):
+        return f"{side}.mid_block.attentions.0.{_VAE_ATTENTION.get(match[1], match[1])}.{match[2]}"
+    if match := re.fullmatch(r"norm_out\.(\w+)", rest):
+        return f"{side}.conv_norm_out.{match[1]}"
+    return name
+
+
+def text_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a CLIP text encoder without the `text_model.` that most files and older modules put before them."""
+    return {name: name.removeprefix("text_model.") for name in names}

@@ -1,0 +1,113 @@
+"""A diffusion network as a value: shared weights, patches, noise schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from engine import devices
+from engine.errors import OutOfMemory, WeftError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+
+    from engine.models.weights import Patch, Weights
+    from engine.types import LatentFormat, NoiseSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionModel:
+    """A denoising network with cross-attention. Immutable: a patch makes a new value that shares every other weight.
+
+    Attributes:
+        family: Architecture family, such as `sd1`.
+        weights: The tensors, shared between values.
+        schedule: The trained noise levels.
+        latent_format: Scale of the latent space.
+        in_channels: C that the network sees; more than the latent's where a mask and a masked picture are joined.
+        patches: What changes the weights, in order.
+    """
+
+    family: str
+    weights: Weights
+    schedule: NoiseSchedule
+    latent_format: LatentFormat
+    in_channels: int
+    patches: tuple[Patch, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.weights.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.weights.dtype
+
+    def with_patch(self, patch: Patch) -> DiffusionModel:
+        """This model with `patch` after those that it has.
+
+        Raises:
+            WeftError: if the patch names a weight that the network does not have.
+        """
+        if unknown := [name for name in patch.changes if name not in self.weights.tensors]:
+            msg = f"cannot patch the {self.family} model of {self.weights.source}: it has no weight {unknown[0]!r}"
+            raise WeftError(msg)
+        return replace(self, patches=(*self.patches, patch))
+
+    @cached_property
+    def network(self) -> Any:
+        """The module, built at first use and kept as long as the value."""
+        devices.prepare()
+        return self.weights.module(self.patches)
+
+    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+        """Predict the clean latent for R rows in one forward pass.
+
+        Args:
+            x: [R, C, h, w] float32 noisy latents in model space, on the model's device.
+            sigma: [R] noise level of each row.
+            context: [R, T, D] cross-attention context.
+            extra: `concat`: [R, in_channels - C, h, w], joined to the scaled input; inpainting models need it.
+
+        Returns:
+            [R, C, h, w] float32.
+
+        Raises:
+            OutOfMemory: if the device has no room for the pass.
+            WeftError: if an inpainting model is given no `concat`.
+        """
+        schedule, dtype, device = self.schedule, self.dtype, self.device
+        given = schedule.network_input(x, sigma).to(device, dtype)
+        if self.in_channels != given.shape[1]:
+            given = self._joined(given, extra)
+        timestep = schedule.timestep(sigma).to(device)
+        try:
+            output = self.network(given, timestep, context.to(device, dtype), return_dict=False)[0]
+        except (RuntimeError, MemoryError) as cause:
+            if not devices.is_out_of_memory(cause):
+                raise
+            free = devices.free_bytes(device)
+            msg = f"cannot denoise {list(x.shape)} on {device}: no memory left; use fewer or smaller pictures at once"
+            raise OutOfMemory(msg, free_bytes=free) from cause
+        return schedule.denoised(output.float(), sigma, x)
+
+    def _joined(self, given: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
+        wanted = self.in_channels - given.shape[1]
+        concat = extra.get("concat")
+        if concat is None or concat.shape[1] != wanted:
+            got = "none" if concat is None else f"{concat.shape[1]}"
+            msg = (
+                f"cannot denoise with {self.weights.source}: the network reads {self.in_channels} channels,"
+                f" {given.shape[1]} of them the latent; it was given {got} of the other {wanted}."
+                " An inpainting model needs the conditioning of InpaintModelConditioning"
+            )
+            raise WeftError(msg)
+        return torch.cat([given, concat.to(given)], dim=1)

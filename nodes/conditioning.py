@@ -23,19 +23,16 @@ Percent = Annotated[float, Range(0.0, 1.0, step=0.001)]
 
 def embedding_files(text: str, folders: Folders) -> list[Path]:
     """The files of the textual inversions that a prompt names."""
-    from engine.models.prompt import EmbeddingName, parts
+    from engine.models import embedding_finder
+    from engine.models.prompt import EmbeddingName, parts, segments
 
-    names = [part.name for part in parts(text) if isinstance(part, EmbeddingName)]
-    return [path for name in names if (path := find_embedding(name, folders)) is not None]
-
-
-def find_embedding(name: str, folders: Folders) -> Path | None:
-    """The file of a textual inversion: the name as it is, or with a usual suffix."""
-    for suffix in ("", ".safetensors", ".pt", ".bin"):
-        path = folders.find("embeddings", name + suffix)
-        if path is not None and path.is_file():
-            return path
-    return None
+    if "embedding:" not in text:
+        return []
+    find = embedding_finder(folders)
+    words = (part for segment in segments(text) for part in parts(segment.text))
+    names = [word.name for word in words if isinstance(word, EmbeddingName)]
+    found = [find(name) or find(name.rstrip(",")) for name in names]
+    return [path for path in found if path is not None]
 
 
 @node("CLIPTextEncode", title="CLIP Text Encode (Prompt)", category="conditioning")
@@ -52,7 +49,9 @@ def encode_text(
         clip: The text encoder of the model.
         run: Knows the embeddings folders.
     """
-    return clip.encode(text, find_embedding=lambda name: find_embedding(name, run.folders))
+    from engine.models import embedding_finder
+
+    return clip.encode(text, find_embedding=embedding_finder(run.folders))
 
 
 @node("CLIPSetLastLayer", title="CLIP Set Last Layer", category="conditioning")

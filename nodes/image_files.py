@@ -1,7 +1,7 @@
 """Nodes that read and write picture files."""
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from engine.schema import FileChoice, Widget, node
 from engine.types import Image, Mask, Run, Shown
@@ -63,4 +63,12 @@ def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
     from engine.media import Series
 
     series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
-    return Shown({"images": series.write(images, run.documents, level=SAVED_LEVEL)})
+    return Shown({"images": series.write(images, documents(run), level=SAVED_LEVEL)})
+
+
+def documents(run: Run) -> dict[str, Any]:
+    """What picture files carry: the workflow as it ran, and as people drew it where that is known."""
+    return {
+        "prompt": run.documents["prompt"],
+        **{name: document for name, document in run.documents.items() if name != "prompt"},
+    }

@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.schema import node
 from engine.types import Image, Run, Shown
+from nodes.image_files import documents
 
 FAST_LEVEL = 1
 """zlib level of pictures that are looked at once."""
@@ -27,7 +28,7 @@ def preview_image(*, images: Image, run: Run) -> Shown:
     letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(SUFFIX_LETTERS))
     prefix = f"ComfyUI_temp_{letters}"
     series = Series.of(run.folders.temp, "temp", prefix, width=images.shape[2], height=images.shape[1])
-    return Shown({"images": series.write(images, run.documents, level=FAST_LEVEL)})
+    return Shown({"images": series.write(images, documents(run), level=FAST_LEVEL)})
 
 
 @node("PreviewAny", title="Preview Any", category="utils", effect=True)

@@ -1,0 +1,1 @@
+"""The embedded portrait model: its painter, captions, training, export and score."""

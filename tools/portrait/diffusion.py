@@ -1,0 +1,165 @@
+"""The painter in latent space: a UNet like Stable Diffusion 1's, trained with its text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from tools.portrait import data, text, vae
+from tools.portrait.pace import Average, Pace, save
+
+STEPS = 1000
+
+
+def alphas() -> Tensor:
+    """Cumulative signal of SD1's scaled-linear schedule, [1000] float32."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
+
+
+def build() -> UNet2DConditionModel:
+    """A fresh UNet; cross-attention at the 8 x 8 level and in the middle."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128, 128),
+        layers_per_block=2,
+        cross_attention_dim=text.HIDDEN,
+        # In diffusers' SD1 configuration this is the number of heads.
+        attention_head_dim=8,
+        norm_num_groups=32,
+    )
+
+
+@torch.no_grad()
+def encode(folder: Path, pictures: Path, batch: int = 25) -> dict[str, Tensor | list[int]]:
+    """Latents of every drawing by the averaged autoencoder, normalised per channel; kept in `latents.pt`.
+
+    Returns:
+        `latents` [n, 4, 16, 16] float32 with zero mean and unit spread per channel, `mean` and `std` [4], `seeds`.
+    """
+    path = folder / "latents.pt"
+    if path.exists():
+        return torch.load(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = vae.build()
+    model.load_state_dict(torch.load(folder / "vae-average.pt", map_location="cpu")["model"])
+    model.to(device).eval()
+    x, seeds = data.load(pictures)
+    parts = []
+    for i in range(0, len(x), batch):
+        with torch.autocast(device.type, torch.bfloat16):
+            z = vae.mean(model, data.to_signed(x[i : i + batch]).to(device))
+        parts.append(z.float().cpu())
+        if i % 2000 == 0:
+            print(f"encoded {i}", flush=True)
+    z = torch.cat(parts)
+    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    kept = {"latents": (z - mean[:, None, None]) / std[:, None, None], "mean": mean, "std": std, "seeds": seeds}
+    save(path, **kept)
+    return kept
+
+
+def train(
+    folder: Path,
+    pictures: Path,
+    clip: Path,
+    *,
+    steps: int | None,
+    minutes: float | None,
+    seed: int = 0,
+    batch: int = 32,
+    peak: float = 1e-3,
+) -> None:
+    """Train UNet and text encoder; resumes from `unet.pt` where it exists, begins with `text.pt` otherwise.
+
+    The loss is the usual one on the noise, weighted by 1 + min(1 / snr, 9): without the weight, the text is ignored
+    for a long time, since what it says is settled at high noise.
+    """
+    torch.manual_seed(seed)
+    kept = encode(folder, pictures)
+    latents, seeds = kept["latents"], kept["seeds"]
+    assert isinstance(latents, Tensor)
+    assert isinstance(seeds, list)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    table = text.Table(text.tokenizer(clip))
+    rows, labels = text.prepare(folder / "captions.pt", seeds, table, seed)
+    unet, encoder, readout = build(), text.build(len(table)), text.Readout()
+    language = nn.ModuleList([encoder, readout])
+    language.load_state_dict(torch.load(folder / "text.pt", map_location="cpu")["both"])
+    every = nn.ModuleDict({"unet": unet, "language": language}).to(device)
+    average = Average(every, 0.9985)
+    optimizer = torch.optim.AdamW(
+        [{"params": unet.parameters(), "scale": 1.0}, {"params": language.parameters(), "scale": 0.3}],
+        lr=peak, betas=(0.9, 0.99), weight_decay=1e-3,
+    )  # fmt: skip
+    pace = Pace(steps, minutes)
+    generator = torch.Generator().manual_seed(seed)
+    path = folder / "unet.pt"
+    if path.exists():
+        old = torch.load(path, map_location=device, weights_only=False)
+        every.load_state_dict(old["every"])
+        optimizer.load_state_dict(old["optimizer"])
+        average.values, average.count = old["average"], old["count"]
+        pace.step, pace.spent_s = old["step"], old["spent_s"]
+        generator.manual_seed(seed + pace.step)
+    signal = alphas()
+    weights = 1 + (signal / (1 - signal)).reciprocal().clamp(max=9)
+    weights = (weights / weights.mean()).to(device)
+    signal = signal.to(device)
+    pad = torch.full((1, text.LENGTH), table.end)
+    pad[0, 0] = len(table) - 2
+    total, gap = 0.0, 0.0
+    while pace.progress < 1:
+        index = torch.randint(0, len(latents), (batch,), generator=generator)
+        variant = torch.randint(0, text.VARIANTS, (batch,), generator=generator)
+        z = latents[index]
+        line, target = rows[index, variant].long(), labels[index, variant].long()
+        blank = torch.rand(batch, generator=generator) < 0.10
+        line = torch.where(blank[:, None], pad, line)
+        # Words that say nothing (a negative prompt) count as no words: some blanks get a few unknown ones.
+        for i in torch.nonzero(blank & (torch.rand(batch, generator=generator) < 0.25)).flatten().tolist():
+            n = int(torch.randint(1, 9, (1,), generator=generator))
+            unknown = pad.clone()
+            unknown[0, 1 : n + 1] = 0
+            line[i] = unknown[0]
+        noise = torch.randn(z.shape, generator=generator)
+        # One timestep in each of `batch` equal strata.
+        t = ((torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) * STEPS / batch).long().clamp(max=STEPS - 1)
+        z, line, target, noise, t = (v.to(device) for v in (z, line, target, noise, t))
+        a = signal[t][:, None, None, None]
+        noisy = a.sqrt() * z + (1 - a).sqrt() * noise
+        for group in optimizer.param_groups:
+            group["lr"] = pace.rate(peak, 200) * group["scale"]
+        hidden = encoder(input_ids=line).last_hidden_state
+        error = (unet(noisy, t, hidden).sample - noise).pow(2).flatten(1).mean(1)
+        loss = (weights[t] * error).mean()
+        said = ~blank.to(device)
+        reading, _ = readout(hidden[said], line[said], target[said], table.end)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + 0.02 * reading).backward()
+        nn.utils.clip_grad_norm_(every.parameters(), 1.0)
+        optimizer.step()
+        average.update(every)
+        pace.tick()
+        total += loss.item()
+        if pace.step % 50 == 0:
+            if pace.step % 200 == 0:
+                with torch.no_grad():
+                    other = (unet(noisy, t, hidden.roll(1, 0)).sample - noise).pow(2).flatten(1).mean(1)
+                    gap = float((weights[t] * other).mean() / loss)
+            print(
+                f"unet step {pace.step} {100 * pace.progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} "
+                f"reading {reading.item():.3f} loss with a wrong caption x{gap:.2f}",
+                flush=True,
+            )
+            total = 0.0
+        if pace.step % 400 == 0 or pace.progress >= 1:
+            save(path, every=every.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
+            save(folder / "unet-average.pt", every=average.state(every), ids=table.ids, steps=pace.step, spent_s=pace.spent_s)

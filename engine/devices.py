@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 Role = Literal["unet", "text", "vae"]
 """What a network is for; the number format differs."""
 
+_BOXES = "Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
+_WINDOW = (
+    "SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w,"
+    " SymInt groups, SymInt offset_groups, bool use_mask"
+)
 _TORCHVISION_OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
-    " int sampling_ratio, bool aligned) -> Tensor",
-    "qroi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
-    " int sampling_ratio, bool aligned) -> Tensor",
-    "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width) -> (Tensor, Tensor)",
-    "ps_roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width,"
-    " int sampling_ratio) -> (Tensor, Tensor)",
-    "ps_roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)"
-    " -> (Tensor, Tensor)",
-    "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,"
-    " SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w, SymInt groups,"
-    " SymInt offset_groups, bool use_mask) -> Tensor",
+    f"roi_align({_BOXES}, int sampling_ratio, bool aligned) -> Tensor",
+    f"qroi_align({_BOXES}, int sampling_ratio, bool aligned) -> Tensor",
+    f"roi_pool({_BOXES}) -> (Tensor, Tensor)",
+    f"ps_roi_align({_BOXES}, int sampling_ratio) -> (Tensor, Tensor)",
+    f"ps_roi_pool({_BOXES}) -> (Tensor, Tensor)",
+    f"deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, {_WINDOW}) -> Tensor",
 )
+"""Schemas of torchvision's operators: https://github.com/pytorch/vision, torchvision/csrc/ops."""
 
 _kept: list[Any] = []
 """Operator libraries: a definition lives only as long as its library object."""
@@ -153,7 +153,7 @@ def prepare() -> None:
         return
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901 - kept below
+    library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _TORCHVISION_OPERATORS:
         if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
             library.define(schema)

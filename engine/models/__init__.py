@@ -6,7 +6,7 @@ Importing this package imports neither torch nor any other heavy library; its fu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.models.detect import SUPPORTED, TITLES, Detected, detect, of_shapes
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from engine.models.sd1 import Parts
     from engine.models.text import ClipTextEncoder
     from engine.models.vae import AutoencoderVae
+    from engine.types import Model, TextEncoder
+
+Encoder = TypeVar("Encoder", bound="TextEncoder | None")
 
 __all__ = [
     "Checkpoint",
@@ -133,29 +136,30 @@ def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> Autoen
 
 
 def apply_lora(
-    model: DiffusionModel,
-    text_encoder: ClipTextEncoder | None,
-    path: Path,
-    *,
-    strength_model: float = 1.0,
-    strength_clip: float = 1.0,
-) -> tuple[DiffusionModel, ClipTextEncoder | None]:
+    model: Model, text_encoder: Encoder, path: Path, strength_model: float = 1.0, strength_clip: float = 1.0
+) -> tuple[Model, Encoder]:
     """New values with a LoRA applied; the given ones stay as they are, and share every weight that does not change.
 
     Args:
         model: The network.
         text_encoder: The text encoder; None leaves the LoRA's part for it unused.
         path: The LoRA, in kohya's or PEFT's naming.
-        strength_model: How much of it the network takes; 0 leaves it as it is.
+        strength_model: How much of it the network takes; 0 leaves it as it is, negative turns it around.
         strength_clip: The same for the text encoder.
 
     Raises:
-        ModelFileError: naming every tensor that fits no weight.
-        UnsupportedModel: if the LoRA is for another family.
+        ModelFileError: naming every layer that fits no weight.
+        UnsupportedModel: if the LoRA is for another family, or the model is none that this package loaded.
     """
     from engine.models import lora
+    from engine.models.network import DiffusionModel
+    from engine.models.text import ClipTextEncoder
 
-    return lora.applied(model, text_encoder, path, strength_model=strength_model, strength_clip=strength_clip)
+    if not isinstance(model, DiffusionModel) or not isinstance(text_encoder, ClipTextEncoder | None):
+        msg = f"cannot apply {path}: {model!r} and {text_encoder!r} hold no weights that a LoRA could change"
+        raise UnsupportedModel(msg)
+    changed = lora.applied(model, text_encoder, path, strength_model=strength_model, strength_clip=strength_clip)
+    return cast("tuple[Model, Encoder]", changed)
 
 
 def download_repo(repo: str, *, revision: str | None = None, cache: Path | None = None) -> Path:
@@ -198,9 +202,9 @@ def _require(found: Detected, roles: AbstractSet[str], what: str, path: Path, fa
         msg = f"cannot load it as a {what}: its {found.sizes['tensors']} tensors belong to no model that Weft knows"
         raise ModelFileError(msg, file=str(path))
     if found.role not in roles:
-        msg = f"cannot load {path} as a {what}: it is a {found.title}"
+        msg = f"cannot load {path} as a {what}: it is {found}"
         raise UnsupportedModel(msg)
     if found.family not in {*families, "clip"}:
         known = ", ".join(TITLES[family] for family in sorted(SUPPORTED))
-        msg = f"cannot load {path}: it is a {found.title}, and that family is not supported yet (supported: {known})"
+        msg = f"cannot load {path}: it is {found}, and that family is not supported yet (supported: {known})"
         raise UnsupportedModel(msg)

@@ -47,6 +47,9 @@ TITLES: Mapping[str, str] = {
 """Family to how people call it."""
 
 
+_ROLE_TITLES = {"unet": "denoising network", "vae": "VAE", "lora": "LoRA", "controlnet": "ControlNet"}
+
+
 @dataclass(frozen=True, slots=True)
 class Detected:
     """What a file is.
@@ -65,7 +68,12 @@ class Detected:
     @property
     def title(self) -> str:
         """In words, such as `SDXL checkpoint`."""
-        return " ".join(word for word in (TITLES[self.family], self.role.replace("_", " ")) if word != "unknown") or "unknown"
+        words = (TITLES[self.family], _ROLE_TITLES.get(self.role, self.role.replace("_", " ")))
+        return " ".join(word for word in words if word != "unknown") or "unknown file"
+
+    def __str__(self) -> str:
+        """In words with an article: `an SDXL checkpoint`."""
+        return f"{'an' if self.title.startswith(('SDXL', *'AEIOaeiou')) else 'a'} {self.title}"
 
     @property
     def is_supported(self) -> bool:
@@ -118,9 +126,9 @@ def _lora(shapes: Shapes) -> Detected | None:
 
 
 def _lora_family(shapes: Shapes) -> str:
-    if _has(shapes, "lora_te2_", "lora_te1_", "text_encoder_2.", "_transformer_blocks_1_", ".transformer_blocks.1.attn1"):
-        if not _has(shapes, "transformer.transformer_blocks", "single_"):
-            return "sdxl"
+    deep = ("lora_te1_", "lora_te2_", "text_encoder_2.", "_transformer_blocks_1_", ".transformer_blocks.1.attn1")
+    if _has(shapes, *deep) and not _has(shapes, "transformer.transformer_blocks", "single_"):
+        return "sdxl"
     if _has(shapes, "double_blocks", "single_blocks", "single_transformer_blocks"):
         return "flux"
     if _has(shapes, "joint_blocks", "transformer.transformer_blocks"):

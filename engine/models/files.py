@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length < 2 or length > size - 8:  # noqa: PLR2004 - "{}" is the shortest header
+            if len(prefix) < 8 or length < 2 or length > size - 8:
                 msg = "cannot read it as safetensors: no header at its start; it is cut short or of another format"
                 raise ModelFileError(msg, file=str(path))
             if length > HEADER_LIMIT_BYTES:
@@ -132,8 +132,8 @@ def _parse_header(raw: bytes, *, path: Path, data_bytes: int) -> Header:
 
 def _tensor_info(name: str, entry: object, *, path: Path, data_bytes: int) -> TensorInfo:
     fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):  # noqa: PLR2004 - start and end
+    dtype, shape, offsets = fields.get("dtype"), _sizes(fields.get("shape")), _sizes(fields.get("data_offsets"))
+    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         msg = "cannot read it: a header entry lacks dtype, shape or data_offsets"
         raise ModelFileError(msg, file=str(path), key=name)
     if dtype not in _ITEM_BITS:
@@ -146,11 +146,12 @@ def _tensor_info(name: str, entry: object, *, path: Path, data_bytes: int) -> Te
     if end > data_bytes:
         msg = f"cannot read it: it ends {end - data_bytes} bytes too early; copy or download it again"
         raise ModelFileError(msg, file=str(path), key=name)
-    return TensorInfo(tuple(shape), dtype)
+    return TensorInfo(shape, dtype)
 
 
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**48 for n in value)
+def _sizes(value: Any) -> tuple[int, ...] | None:
+    """`value` if it is a list of sizes, else None."""
+    return tuple(value) if isinstance(value, list) and all(type(n) is int and 0 <= n < 2**48 for n in value) else None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -49,6 +49,33 @@ _VAE_ATTENTION = {
     "proj_attn": "to_out.0",
 }
 """Original names, and those that diffusers itself used until 2023."""
+
+
+_VAE_RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]], ...] = (
+    (
+        re.compile(r"down\.(\d+)\.block\.(\d+)\.(\w+)\.(\w+)"),
+        lambda m, _: f"down_blocks.{m[1]}.resnets.{m[2]}.{_VAE_RESNET.get(m[3], m[3])}.{m[4]}",
+    ),
+    (
+        re.compile(r"up\.(\d+)\.block\.(\d+)\.(\w+)\.(\w+)"),
+        lambda m, levels: f"up_blocks.{levels - 1 - int(m[1])}.resnets.{m[2]}.{_VAE_RESNET.get(m[3], m[3])}.{m[4]}",
+    ),
+    (re.compile(r"down\.(\d+)\.downsample\.conv\.(\w+)"), lambda m, _: f"down_blocks.{m[1]}.downsamplers.0.conv.{m[2]}"),
+    (
+        re.compile(r"up\.(\d+)\.upsample\.conv\.(\w+)"),
+        lambda m, levels: f"up_blocks.{levels - 1 - int(m[1])}.upsamplers.0.conv.{m[2]}",
+    ),
+    (
+        re.compile(r"mid\.block_([12])\.(\w+)\.(\w+)"),
+        lambda m, _: f"mid_block.resnets.{int(m[1]) - 1}.{_VAE_RESNET.get(m[2], m[2])}.{m[3]}",
+    ),
+    (
+        re.compile(r"mid(?:\.attn_1|_block\.attentions\.0)\.(\w+)\.(\w+)"),
+        lambda m, _: f"mid_block.attentions.0.{_VAE_ATTENTION.get(m[1], m[1])}.{m[2]}",
+    ),
+    (re.compile(r"norm_out\.(\w+)"), lambda m, _: f"conv_norm_out.{m[1]}"),
+)
+"""Original names within the encoder or decoder; levels of the decoder count the other way in the module."""
 
 
 def unet_names(names: Iterable[str]) -> dict[str, str]:
@@ -123,20 +150,9 @@ def _vae_name(name: str, levels: int) -> str:
     side, _, rest = name.partition(".")
     if side not in {"encoder", "decoder"}:
         return name
-    if match := re.fullmatch(r"(down|up)\.(\d+)\.block\.(\d+)\.(\w+)\.(\w+)", rest):
-        way, level, layer, part, kind = match.groups()
-        number = int(level) if way == "down" else levels - 1 - int(level)
-        return f"{side}.{way}_blocks.{number}.resnets.{layer}.{_VAE_RESNET.get(part, part)}.{kind}"
-    if match := re.fullmatch(r"down\.(\d+)\.downsample\.conv\.(\w+)", rest):
-        return f"{side}.down_blocks.{match[1]}.downsamplers.0.conv.{match[2]}"
-    if match := re.fullmatch(r"up\.(\d+)\.upsample\.conv\.(\w+)", rest):
-        return f"{side}.up_blocks.{levels - 1 - int(match[1])}.upsamplers.0.conv.{match[2]}"
-    if match := re.fullmatch(r"mid\.block_([12])\.(\w+)\.(\w+)", rest):
-        return f"{side}.mid_block.resnets.{int(match[1]) - 1}.{_VAE_RESNET.get(match[2], match[2])}.{match[3]}"
-    if match := re.fullmatch(r"mid(?:\.attn_1|_block\.attentions\.0)\.(\w+)\.(\w+)", rest):
-        return f"{side}.mid_block.attentions.0.{_VAE_ATTENTION.get(match[1], match[1])}.{match[2]}"
-    if match := re.fullmatch(r"norm_out\.(\w+)", rest):
-        return f"{side}.conv_norm_out.{match[1]}"
+    for pattern, rewrite in _VAE_RULES:
+        if match := pattern.fullmatch(rest):
+            return f"{side}.{rewrite(match, levels)}"
     return name
 
 

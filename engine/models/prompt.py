@@ -159,9 +159,8 @@ def chunked(groups: Sequence[Weighted[T]], *, start: T, end: T, pad: T, length: 
         is_large = len(left) >= LARGE_GROUP
         while left:
             free = room - len(rows[-1])
-            if len(left) <= free:
-                taken = len(left)
-            else:
+            taken = len(left)
+            if taken > free:
                 taken = free if is_large or not rows[-1] else 0
             rows[-1] += left[:taken]
             left = left[taken:]

@@ -47,13 +47,13 @@ def tiled(
         raise WeftError(msg)
     height, width = round(x.shape[2] * scale), round(x.shape[3] * scale)
     rows = []
-    for row in x.split(1):
+    for i in range(len(x)):
         total = torch.zeros(1, channels, height, width)
         weight = torch.zeros(1, 1, height, width)
         for top in _starts(x.shape[2], tile[0], overlap):
             for left in _starts(x.shape[3], tile[1], overlap):
                 # a slice ends with the picture: the last tile is narrower
-                result = function(row[:, :, top : top + tile[0], left : left + tile[1]]).float().cpu()
+                result = function(x[i : i + 1, :, top : top + tile[0], left : left + tile[1]]).float().cpu()
                 ramp = _ramp(result, round(overlap * scale))
                 y, z = round(top * scale), round(left * scale)
                 area = (..., slice(y, y + result.shape[2]), slice(z, z + result.shape[3]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import devices
 from engine.errors import OutOfMemory, WeftError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.weights import Weights
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +179,7 @@ class AutoencoderVae:
             )
             raise WeftError(msg)
 
-    def _within_memory(self, whole: Callable[[], Any], in_tiles: Callable[[], Any], what: str) -> Any:
+    def _within_memory(self, whole: Callable[[], Result], in_tiles: Callable[[], Result], what: str) -> Result:
         """`whole`, or `in_tiles` where memory does not suffice for it."""
         try:
             return whole()
@@ -201,7 +203,7 @@ def _by_sample(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """`function` on one sample after another: memory does not grow with the batch."""
     import torch
 
-    return torch.cat([function(sample) for sample in batch.split(1)])
+    return torch.cat([function(batch[i : i + 1]) for i in range(len(batch))])
 
 
 def _picture(pixels: Tensor) -> Image:

@@ -126,7 +126,7 @@ def fill(
         if (tensor := tensors.get(name)) is None:
             continue
         if tuple(tensor.shape) == (*shape, 1, 1):
-            tensor = tensor.reshape(shape)  # noqa: PLW2901 - a view of the same weight
+            tensor = tensor.reshape(shape)
         if tuple(tensor.shape) != shape:
             problems.append(f"{name} is {list(tensor.shape)} instead of {list(shape)}")
         elif not tensor.is_floating_point():
@@ -138,10 +138,10 @@ def fill(
     return Weights(file, build, ready, precision)
 
 
-def mismatch(problems: list[str], *, file: str, part: str) -> ModelFileError:
-    """One error for every tensor of a `part` that is not as it should be."""
+def mismatch(problems: list[str], *, file: str, part: str, noun: str = "tensor") -> ModelFileError:
+    """One error for every tensor (or layer) of a `part` that is not as it should be."""
     more = f" and {len(problems) - NAMED_LIMIT} more" if len(problems) > NAMED_LIMIT else ""
-    count = f"{len(problems)} tensor{'s do' if len(problems) > 1 else ' does'} not fit"
+    count = f"{len(problems)} {noun}{'s do' if len(problems) > 1 else ' does'} not fit"
     return ModelFileError(f"cannot load the {part}: {count}: {'; '.join(problems[:NAMED_LIMIT])}{more}", file=file)
 
 

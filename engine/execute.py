@@ -9,7 +9,6 @@ Coroutine nodes run on an event loop in a thread of their own, so that waiting o
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import queue
 import threading
@@ -213,12 +212,16 @@ class _Loop:
     """An event loop in a thread of its own; what finishes is put into `inbox`."""
 
     def __init__(self, inbox: queue.SimpleQueue[Any]) -> None:
+        import asyncio  # a run without coroutine nodes does not pay for it
+
         self._inbox = inbox
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="weft-async", daemon=True)
         self._thread.start()
 
     def start(self, task: int, function: Callable[..., Any], calls: list[dict[str, Any]]) -> None:
+        import asyncio
+
         async def work() -> list[Any]:
             return list(await asyncio.gather(*(function(**call) for call in calls)))
 
@@ -226,6 +229,8 @@ class _Loop:
         future.add_done_callback(lambda done: self._inbox.put((task, done)))
 
     def close(self) -> None:
+        import asyncio
+
         async def cancel_all() -> None:
             tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
             for task in tasks:
@@ -262,7 +267,7 @@ class _Execution:
         self.targets = plan_.targets
         self.results: dict[bytes, Result] = {}
         self.started: dict[int, float] = {}
-        self.expanding: dict[int, tuple[list[Any], float]] = {}
+        self.expanding: dict[int, tuple[list[Any], float, bool]] = {}
         self.ran: list[tuple[str, bytes, float]] = []
         self.failures: dict[str, NodeFailed] = {}
         self.failed_keys: dict[bytes, str] = {}
@@ -272,6 +277,8 @@ class _Execution:
         self.loop: _Loop | None = None
         self.in_flight = 0
         self.add(plan_.steps)
+        for target in plan_.targets:  # what is known now may be let go before the run ends
+            self.fetch(self.keys[target], target)
 
     def close(self) -> None:
         """Stop what still runs."""
@@ -416,7 +423,7 @@ class _Execution:
                         inputs[kind.run_parameter] = _Handle(self, node.id)
                     raw = self.call(node, inputs) if self.verify else kind.function(**inputs)
                     if type(raw) is Expansion:
-                        self.expand(index, [raw], started)
+                        self.expand(index, [raw], started, is_mapped=False)
                         return
                     outputs, shown = _unpacked(kind, raw)
                     self.finish(index, outputs, shown, time.perf_counter() - started)
@@ -439,7 +446,7 @@ class _Execution:
                 if self.cancellation.is_set:
                     raise RunCancelled  # noqa: TRY301 - the same path as a node that notices itself
                 raws.append(self.call(node, call))
-            self.returned(index, raws, has_lists=has_lists or len(calls) != 1)
+            self.returned(index, raws, is_mapped=has_lists and not kind.whole_lists)
         except _NotReady as need:
             self.ask(index, need.name)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
@@ -472,14 +479,14 @@ class _Execution:
             raise WeftError(msg)
         return raw
 
-    def returned(self, index: int, raws: list[Any], *, has_lists: bool) -> None:
+    def returned(self, index: int, raws: list[Any], *, is_mapped: bool) -> None:
         """Take what the calls of a step returned."""
         step = self.steps[index]
         started = self.started.pop(index, None) or time.perf_counter()
         if any(type(raw) is Expansion for raw in raws):
-            self.expand(index, raws, started)
+            self.expand(index, raws, started, is_mapped=is_mapped)
             return
-        outputs, shown = _merged(step.node.kind, [_unpacked(step.node.kind, raw) for raw in raws], has_lists=has_lists)
+        outputs, shown = _merged(step.node.kind, [_unpacked(step.node.kind, raw) for raw in raws], is_mapped=is_mapped)
         self.finish(index, outputs, shown, time.perf_counter() - started)
 
     def collect(self) -> None:
@@ -494,7 +501,7 @@ class _Execution:
         try:
             raws = done.result()
             has_lists = self.gather(step.node, inputs)
-            self.returned(index, raws, has_lists=has_lists or len(raws) != 1)
+            self.returned(index, raws, is_mapped=has_lists and not step.node.kind.whole_lists)
         except _NotReady as need:
             self.ask(index, need.name)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
@@ -580,7 +587,7 @@ class _Execution:
 
     # --- subgraphs
 
-    def expand(self, index: int, raws: list[Any], started: float) -> None:
+    def expand(self, index: int, raws: list[Any], started: float, *, is_mapped: bool) -> None:
         """A node became a subgraph for some of its calls: check, key and schedule its parts."""
         parent = self.steps[index].node
         if self.nodes is self.job.checked.nodes:
@@ -620,7 +627,7 @@ class _Execution:
             )
             for target in targets:
                 self.wait_for(index, target)
-        self.expanding[index] = (raws, started)
+        self.expanding[index] = (raws, started, is_mapped)
         self.emit(NodeExpanded(parent.id, tuple(parts)))
         for raw in raws:
             if type(raw) is Expansion:
@@ -646,7 +653,7 @@ class _Execution:
 
     def assemble(self, index: int) -> None:
         """The parts of a subgraph are known: they are the outputs of the node that became it."""
-        raws, started = self.expanding.pop(index)
+        raws, started, is_mapped = self.expanding.pop(index)
         step = self.steps[index]
         kind = step.node.kind
         try:
@@ -660,7 +667,7 @@ class _Execution:
                     msg = f"{kind.id} has {len(kind.outputs)} outputs, but its subgraph gives {len(outputs)}"
                     raise WeftError(msg)  # noqa: TRY301 - reported as the node's failure
                 unpacked.append((outputs, None))
-            merged, shown = _merged(kind, unpacked, has_lists=len(raws) != 1)
+            merged, shown = _merged(kind, unpacked, is_mapped=is_mapped)
             self.finish(index, merged, shown, time.perf_counter() - started)
         except Exception as cause:  # noqa: BLE001 - whatever goes wrong here is the node's failure
             self.fail(index, cause, {})
@@ -760,10 +767,10 @@ def _unpacked(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
 
 
 def _merged(
-    kind: Kind, parts: list[tuple[tuple[Any, ...], Shown | None]], *, has_lists: bool
+    kind: Kind, parts: list[tuple[tuple[Any, ...], Shown | None]], *, is_mapped: bool
 ) -> tuple[tuple[Any, ...], Shown | None]:
     """The results of several calls as one: outputs become lists, list outputs are joined, what is shown adds up."""
-    if len(parts) == 1 and not has_lists:
+    if not is_mapped:
         return parts[0]
     outputs = []
     for i, output in enumerate(kind.outputs):

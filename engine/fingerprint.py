@@ -108,11 +108,11 @@ def canonical(value: Any, files: FileDigests | None = None) -> bytes:
     encode = _ENCODERS.get(type(value))
     if encode is not None:
         return encode(value)
-    if isinstance(value, list):
+    if type(value) is list:
         return b"l%d:" % len(value) + b"".join([canonical(v, files) for v in value])
     if isinstance(value, Bound):
         return value.identity
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return b"u%d:" % len(value) + _name(value) + b"".join([canonical(v, files) for v in value])
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         items = sorted((canonical(k, files), canonical(value[k], files)) for k in value)
@@ -278,9 +278,8 @@ def _array(value: Any) -> bytes | None:
         kind = f"torch.{plain.dtype}"
     else:
         numpy = sys.modules.get("numpy")
-        if numpy is None or not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
+        if numpy is None or not isinstance(value, numpy.ndarray | numpy.generic) or value.dtype.hasobject:
             return None
-        plain = numpy.ascontiguousarray(value)
-        content, kind = plain.tobytes(), f"numpy.{plain.dtype.str}"
+        content, kind = value.tobytes(), f"numpy.{type(value).__name__}.{value.dtype.str}"
     shape = ",".join(map(str, value.shape))
     return b"a" + _text(kind) + _text(shape) + hashlib.sha256(content).digest()

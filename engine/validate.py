@@ -260,6 +260,8 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
     todo = [*changed, *(i for i in previous.dynamic if i not in set(changed))]
     if not todo and not rewrite:
         return Checked(graph, previous.nodes, (), frozenset(), previous.dynamic, previous._shared)  # noqa: SLF001
+    if len(previous.nodes) != len(old):
+        return None  # muted or bypassed nodes change what links mean
     checker = _Checker(new, catalog, folders, {})
     nodes = dict(previous.nodes)
     same_links = True

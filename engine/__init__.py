@@ -1,9 +1,9 @@
 """Weft: a node-graph workflow engine for diffusion models.
 
-    from engine import Engine
+from engine import Engine
 
-    with Engine(models_dir="models", output_dir="output") as engine:
-        result = engine.run("workflows/portrait.json")
+with Engine(models_dir="models", output_dir="output") as engine:
+result = engine.run("workflows/portrait.json")
 """
 
 from __future__ import annotations

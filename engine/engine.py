@@ -8,17 +8,16 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from engine.cache import MemoryStore, Store, Tiers
 from engine.errors import FormatError, NodeFailed, Problem, RunCancelled, WeftError
 from engine.events import NodesCached, RunFinished, RunStarted
 from engine.execute import Cancellation, Job, Outcome, Services, execute
 from engine.fingerprint import FileDigests, keys
-from engine.folders import Folders, read_extra_paths
+from engine.folders import gather
 from engine.formats.api import write_api
 from engine.formats.files import load
-from engine.graph import Graph
 from engine.plan import Memory, Plan, Reason, plan
 from engine.schema import Catalog
 from engine.validate import Checked, check
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from engine.events import Event, Sink
+    from engine.graph import Graph
     from engine.types import Shown
 
 MEMORY_SHARE = 0.4
@@ -137,7 +137,7 @@ class RunResult:
     shown: Mapping[str, Shown]
     failures: Mapping[str, NodeFailed]
     _checked: Checked = field(repr=False)
-    _keys: Mapping[str, bytes] = field(repr=False)
+    _keys: dict[str, bytes] = field(repr=False)
     _outcome: Outcome = field(repr=False)
     _store: Store = field(repr=False)
 
@@ -183,7 +183,7 @@ class _Last:
     """What the engine remembers of the last workflow, so that the next one is compared and not read anew."""
 
     checked: Checked
-    keys: Mapping[str, bytes]
+    keys: dict[str, bytes]
 
 
 class Engine:
@@ -219,22 +219,7 @@ class Engine:
         verify: bool = False,
     ) -> None:
         roots = [models_dir] if isinstance(models_dir, str | Path) else list(models_dir)
-        extra: dict[str, tuple[Path, ...]] = {}
-        first: dict[str, tuple[Path, ...]] = {}
-        for path in extra_model_paths:
-            more, before = read_extra_paths(Path(path))
-            for into, found in ((extra, more), (first, before)):
-                for key, folders in found.items():
-                    into[key] = (*into.get(key, ()), *folders)
-        output = Path(output_dir)
-        self.folders = Folders(
-            models=tuple(Path(r) for r in roots),
-            input=Path(input_dir),
-            output=output,
-            temp=Path(temp_dir) if temp_dir is not None else output / "temp",
-            extra=extra,
-            first=first,
-        )
+        self.folders = gather(roots, input_dir, output_dir, temp_dir=temp_dir, extra_model_paths=extra_model_paths)
         self.device = device
         self.dtype = dtype
         self.catalog = catalog if catalog is not None else Catalog.load("nodes")
@@ -255,13 +240,11 @@ class Engine:
         self._seen: set[bytes] = set()
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         """The engine."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the engine."""
         self.close()
 
@@ -343,9 +326,7 @@ class Engine:
             last = self._check(graph)
             checked = last.checked
             wanted = checked.require(self._targets(graph, targets), source=source)
-            steps = plan(
-                checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force)
-            )
+            steps = plan(checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force))
             run_id = uuid.uuid4().hex
             emit(RunStarted(run_id, len(steps.steps) + len(steps.idle), len(steps.steps)))
             if steps.idle:
@@ -363,9 +344,7 @@ class Engine:
             )
             status = "failed"
             try:
-                outcome = execute(
-                    steps, job, sink=emit, cancellation=cancellation, keep_going=keep_going, verify=self._verify
-                )
+                outcome = execute(steps, job, sink=emit, cancellation=cancellation, keep_going=keep_going, verify=self._verify)
                 status = "failed" if outcome.failures else "completed"
             except RunCancelled:
                 status = "cancelled"
@@ -405,8 +384,10 @@ class Engine:
         last = self._last
         checked = check(graph, self.catalog, self.folders, previous=last.checked if last else None)
         if last is not None and checked.stale is not None:
-            found = last.keys if not checked.stale else keys(
-                checked, self._files, salt=self._salt, known=last.keys, stale=checked.stale
+            found = (
+                last.keys
+                if not checked.stale
+                else keys(checked, self._files, salt=self._salt, known=last.keys, stale=checked.stale)
             )
         else:
             found = keys(checked, self._files, salt=self._salt)

@@ -162,8 +162,10 @@ class NodeFailed(WeftError):
         self.cause = cause
         name = f"{kind} {title!r}" if title and title != kind else kind
         given = ", ".join(f"{k}={v}" for k, v in self.inputs.items())
-        super().__init__(f"node {node} ({name}) failed: {type(cause).__name__}: {cause}" + (f"\n  inputs: {given}" if given else ""))
+        super().__init__(
+            f"node {node} ({name}) failed: {type(cause).__name__}: {cause}" + (f"\n  inputs: {given}" if given else "")
+        )
 
 
-class RunCancelled(BaseException):  # noqa: N818 - it is not an error: somebody asked for it
+class RunCancelled(BaseException):
     """The run was cancelled. A BaseException, so that no `except Exception` in a node swallows it."""

@@ -108,15 +108,7 @@ class RunFinished(NamedTuple):
 
 
 Event = (
-    RunStarted
-    | NodesCached
-    | NodeStarted
-    | NodeProgress
-    | NodeFinished
-    | NodeExpanded
-    | NodeErred
-    | NodeSkipped
-    | RunFinished
+    RunStarted | NodesCached | NodeStarted | NodeProgress | NodeFinished | NodeExpanded | NodeErred | NodeSkipped | RunFinished
 )
 
 
@@ -130,6 +122,7 @@ class Sink(Protocol):
 def event_json(event: Event) -> dict[str, Any]:
     """An event as a JSON object; `type` is its name."""
     record: dict[str, Any] = {"type": _NAMES[type(event)]}
+    value: Any
     for name, value in zip(event._fields, event, strict=True):
         if name == "preview":
             continue

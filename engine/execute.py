@@ -96,7 +96,7 @@ class Job:
     """
 
     checked: Checked
-    keys: Mapping[str, bytes]
+    keys: dict[str, bytes]
     catalog: Catalog
     files: FileDigests
     store: Store
@@ -608,9 +608,9 @@ class _Execution:
             problems = [p for p in checked.problems if not p.warning]
             if problems:
                 raise WorkflowInvalid(problems, source=f"subgraph of {parent.kind.id}")
-            self.nodes.update(checked.nodes)  # type: ignore[attr-defined]
+            self.nodes.update(checked.nodes)
             fragment_keys = _fragment_keys(checked, self.keys, self.job)
-            self.keys.update(fragment_keys)  # type: ignore[attr-defined]
+            self.keys.update(fragment_keys)
             _unbind(checked.nodes.values())
             wanted = [prefix + v.node for v in raw.outputs if type(v) is Link and prefix + v.node in checked.nodes]
             targets = dict.fromkeys([*wanted, *checked.effects])

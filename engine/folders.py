@@ -140,6 +140,44 @@ class Folders:
         return None
 
 
+def gather(
+    models: Iterable[str | Path] = (),
+    input_dir: str | Path = "input",
+    output_dir: str | Path = "output",
+    *,
+    temp_dir: str | Path | None = None,
+    extra_model_paths: Iterable[str | Path] = (),
+) -> Folders:
+    """The folders that these settings mean.
+
+    Args:
+        models: Model roots, searched in order.
+        input_dir: Where `LoadImage` looks.
+        output_dir: Where `SaveImage` writes.
+        temp_dir: Where previews are written; below `output_dir` when None.
+        extra_model_paths: `extra_model_paths.yaml` files.
+
+    Raises:
+        FormatError: if an `extra_model_paths.yaml` cannot be read.
+    """
+    extra: dict[str, tuple[Path, ...]] = {}
+    first: dict[str, tuple[Path, ...]] = {}
+    for path in extra_model_paths:
+        more, before = read_extra_paths(Path(path))
+        for into, found in ((extra, more), (first, before)):
+            for key, folders in found.items():
+                into[key] = (*into.get(key, ()), *folders)
+    output = Path(output_dir)
+    return Folders(
+        models=tuple(Path(root) for root in models),
+        input=Path(input_dir),
+        output=output,
+        temp=Path(temp_dir) if temp_dir is not None else output / "temp",
+        extra=extra,
+        first=first,
+    )
+
+
 def read_extra_paths(path: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
     """Read an `extra_model_paths.yaml`.
 
@@ -150,12 +188,15 @@ def read_extra_paths(path: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str,
         (extra, first) for `Folders`.
 
     Raises:
-        FormatError: if the file is not YAML of the expected shape.
+        FormatError: if there is no such file, or it is not YAML of the expected shape.
     """
     import yaml
 
     try:
         sections = yaml.safe_load(path.read_text("utf-8")) or {}
+    except OSError as cause:
+        msg = f"cannot read the model paths: {cause.strerror or cause}"
+        raise FormatError(msg, source=str(path)) from cause
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         msg = f"not a YAML file: {cause}"
         raise FormatError(msg, source=str(path)) from cause

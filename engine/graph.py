@@ -167,13 +167,13 @@ class Graph:
         raise WeftError(msg)
 
     @cached_property
-    def digraph(self) -> nx.MultiDiGraph[str]:
-        """The links as a networkx graph, source to target, keyed by input name. For questions off the hot path."""
+    def digraph(self) -> nx.DiGraph[str]:
+        """The links as a networkx graph, source to target. For questions off the hot path."""
         import networkx as nx
 
-        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self.nodes)
-        graph.add_edges_from((link.node, target, name) for target, name, link in self.links() if link.node in self.nodes)
+        graph.add_edges_from((link.node, target) for target, _, link in self.links() if link.node in self.nodes)
         return graph
 
     def cycle(self) -> tuple[str, ...] | None:

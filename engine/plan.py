@@ -6,7 +6,7 @@ Planning decides and does nothing; `execute` does and decides nothing. `weft exp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.fingerprint import canonical
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.validate import Checked, CheckedNode
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why a node runs or does not."""
 
     FIRST = "first run"

@@ -8,7 +8,7 @@
     ) -> Latent:
         '''Mix two latents linearly.
 
-        Args:
+Args:
             samples1: The latent at factor 1.
             samples2: The latent at factor 0; resized to `samples1`.
             blend_factor: Share of `samples1` in the mix.
@@ -253,7 +253,7 @@ def compatible(given: str, wanted: str) -> bool:
 
     Types compare without case; comma lists match when one member agrees; `*` matches all.
     """
-    if given == wanted or given == "*" or wanted == "*":
+    if given in {wanted, "*"} or wanted == "*":
         return True
     givens = {t.strip().upper() for t in given.split(",")}
     wanteds = {t.strip().upper() for t in wanted.split(",")}

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import torch
     from torch import Tensor
-    from torch import device as Device
-    from torch import dtype as DType
 
     from engine.folders import Folders
     from engine.graph import Graph
@@ -70,16 +69,24 @@ class Cond:
         options: Everything that limits or extends the entry; the names that sampling knows are
             `strength` (float), `area` ((h, w, y, x) in latent cells or ("percentage", h, w, y, x)),
             `mask` ([B, H, W]), `mask_strength` (float), `set_area_to_bounds` (bool),
-            `start_percent`, `end_percent` (float).
+            `start_percent`, `end_percent` (float), and for inpainting models `concat_mask` ([B, H, W]) and
+            `concat_latent` ([B, C, h, w] in the VAE's scale).
+        extra: Further tensors of the family for `Model.denoised`, one row or as many as the latent has; those of four
+            dimensions are maps over latent cells.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_options(self, **options: Any) -> Cond:
         """This entry with options added or replaced."""
         return replace(self, options=MappingProxyType({**self.options, **options}))
+
+    def with_extra(self, **extra: Tensor) -> Cond:
+        """This entry with further tensors added or replaced."""
+        return replace(self, extra=MappingProxyType({**self.extra, **extra}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +178,15 @@ class Model(Protocol):
         """Scale of the latent space."""
 
     @property
-    def device(self) -> Device:
+    def in_channels(self) -> int:
+        """C that the network reads; more than the latent's where it is also given a mask and a picture."""
+
+    @property
+    def device(self) -> torch.device:
         """Where the network computes."""
 
     @property
-    def dtype(self) -> DType:
+    def dtype(self) -> torch.dtype:
         """What the network computes in."""
 
     def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:

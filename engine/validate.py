@@ -88,7 +88,7 @@ class CheckedNode:
 
     def dependencies(self, files: FileDigests) -> list[bytes]:
         """Canonical bytes of the files that its texts refer to."""
-        parts = []
+        parts: list[bytes] = []
         for name, port in self.kind.inputs.items():
             text = self.literals.get(name)
             if port.references is not None and isinstance(text, str):
@@ -109,33 +109,33 @@ class Checked:
     """
 
     graph: Graph
-    nodes: Mapping[str, CheckedNode]
+    nodes: dict[str, CheckedNode]
     problems: tuple[Problem, ...]
     stale: frozenset[str] | None = None
     dynamic: tuple[str, ...] = ()
     _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def children(self) -> Mapping[str, list[str]]:
+    def children(self) -> dict[str, list[str]]:
         """Id to the ids of the nodes that consume its outputs. Shared between versions with equal links."""
-        children = self._shared.get("children")
+        children: dict[str, list[str]] | None = self._shared.get("children")
         if children is None:
             children = {}
             for node in self.nodes.values():
                 for source, _ in node.links.values():
                     children.setdefault(source, []).append(node.id)
             self._shared["children"] = children
-        return children  # type: ignore[no-any-return]
+        return children
 
     @cached_property
     def effects(self) -> tuple[str, ...]:
         """Ids of the sound nodes that are outputs of the workflow, in the order of the document."""
-        effects = self._shared.get("effects")
+        effects: tuple[str, ...] | None = self._shared.get("effects")
         if effects is None:
             nodes = self.nodes
             effects = tuple(i for i in self.graph.nodes if i in nodes and nodes[i].kind.effect)
             self._shared["effects"] = effects
-        return effects  # type: ignore[no-any-return]
+        return effects
 
     def cone(self, targets: Iterable[str]) -> frozenset[str]:
         """The targets and everything of the document that they depend on, sound or not."""
@@ -163,14 +163,16 @@ class Checked:
         problems: list[Problem] = []
         if targets is None:
             graph = self.graph
-            effects = [i for i in graph.nodes if i in self.nodes and self.nodes[i].kind.effect] if self.problems else self.effects
+            effects = (
+                [i for i in graph.nodes if i in self.nodes and self.nodes[i].kind.effect] if self.problems else self.effects
+            )
             wanted = tuple(effects)
             errors = [p for p in self.problems if not p.warning]
             if errors:
                 raise invalid(errors, source)
             if not wanted:
-                hint = "add a node such as SaveImage, or name a target" if graph.nodes else "the workflow is empty"
-                problems.append(Problem("no-outputs", "the workflow has no output node", hint=hint))
+                help_ = "add a node such as SaveImage, or name a target" if graph.nodes else "the workflow is empty"
+                problems.append(Problem("no-outputs", "the workflow has no output node", hint=help_))
         else:
             wanted = tuple(dict.fromkeys(targets))
             for target in wanted:
@@ -278,9 +280,7 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
         nodes = ordered
     for node_id in rewrite:
         before_node = nodes[node_id]
-        nodes[node_id] = CheckedNode(
-            node_id, new[node_id], before_node.kind, before_node.literals, before_node.links, folders
-        )
+        nodes[node_id] = CheckedNode(node_id, new[node_id], before_node.kind, before_node.literals, before_node.links, folders)
     shared = previous._shared if same_links else {}  # noqa: SLF001 - same class
     stale = frozenset(changed) | dynamic
     return Checked(graph, nodes, tuple(checker.problems), stale, previous.dynamic, shared)
@@ -346,10 +346,7 @@ class _Checker:
                     if name in literals:
                         del literals[name]
             elif (
-                type(value) is _EXACT.get(port.type)
-                and port.range is None
-                and port.choice is None
-                and port.references is None
+                type(value) is _EXACT.get(port.type) and port.range is None and port.choice is None and port.references is None
             ):
                 literals[name] = value
             else:
@@ -388,9 +385,7 @@ class _Checker:
         given = outputs[index].type
         if given != port.type and not compatible(given, port.type):
             fitting = [o.name for o in outputs if compatible(o.type, port.type)]
-            message = (
-                f"cannot link {link.node}.{outputs[index].name} to {node_id}.{name}: {given} is not {port.type}"
-            )
+            message = f"cannot link {link.node}.{outputs[index].name} to {node_id}.{name}: {given} is not {port.type}"
             hint = f"did you mean {link.node}.{fitting[0]}?" if fitting else None
             details = {"received": given, "expected": port.type, "source": [link.node, index]}
             self._report("type-mismatch", node_id, node, message, port=name, hint=hint, details=details)
@@ -505,9 +500,7 @@ def _coerced_union(value: Any, names: list[str]) -> Any:
     return MISSING
 
 
-def _ordered(
-    nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]
-) -> tuple[dict[str, CheckedNode], list[str]]:
+def _ordered(nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]) -> tuple[dict[str, CheckedNode], list[str]]:
     """Sound nodes in topological order, depth first, without recursion; and ids that a cycle keeps out.
 
     Nodes that depend on an unsound node are left out as well.
@@ -556,7 +549,9 @@ def _ordered(
 
 def _cyclic(nodes: Mapping[str, CheckedNode], ordered: Mapping[str, CheckedNode]) -> list[str]:
     """Of the nodes that are not in order, those on or between cycles: what is left after peeling off the ends."""
-    left = {i: {s for s, _ in n.links.values() if s in nodes and s not in ordered} for i, n in nodes.items() if i not in ordered}
+    left = {
+        i: {s for s, _ in n.links.values() if s in nodes and s not in ordered} for i, n in nodes.items() if i not in ordered
+    }
     broken = [i for i, sources in left.items() if not sources]
     children: dict[str, list[str]] = {}
     for node_id, sources in left.items():
@@ -642,14 +637,14 @@ def _near(name: str, known: Iterable[str]) -> str | None:
         found = [folded[m] for m in get_close_matches(name.lower(), list(folded), n=SUGGESTIONS, cutoff=0.5)]
     if found:
         return f"did you mean {' or '.join(map(repr, found))}?"
-    if 0 < len(names) <= 12:  # noqa: PLR2004 - a list that can be read
+    if 0 < len(names) <= 12:
         return f"there are {', '.join(map(repr, names))}"
     return None
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - a line of text
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _article(type_name: str) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import os
 import threading
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cache.values import Listed, Result
 from engine.errors import UnencodableValue
 from engine.types import Cond, Conditioning, Latent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 """How much the folder may hold unless said otherwise."""
@@ -42,9 +44,7 @@ class DiskStore:
         min_seconds: Results that took less are not kept.
     """
 
-    def __init__(
-        self, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, *, min_seconds: float = MIN_SECONDS
-    ) -> None:
+    def __init__(self, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, *, min_seconds: float = MIN_SECONDS) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
         self.min_seconds = min_seconds

@@ -67,10 +67,7 @@ class MemoryStore:
     def put(self, key: bytes, result: Result, seconds: float) -> None:
         """Keep a result, letting go of others if needed; one larger than the limit is not kept."""
         outputs = result.outputs
-        if len(outputs) == 1 and type(outputs[0]) is int:
-            size = _OVERHEAD_BYTES
-        else:
-            size = size_bytes(outputs) + _OVERHEAD_BYTES
+        size = _OVERHEAD_BYTES if len(outputs) == 1 and type(outputs[0]) is int else size_bytes(outputs) + _OVERHEAD_BYTES
         if size > self.limit_bytes:
             return
         cost = seconds / size

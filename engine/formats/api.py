@@ -106,7 +106,7 @@ def read_api(document: Any, *, source: str = "workflow", extra: Mapping[str, Any
             if kind_of_value is str and not value.isascii():
                 _check_text(value, f"input {name!r} of node {node_id!r}", source)
         title, meta = "", record
-        if len(record) > 2:  # noqa: PLR2004 - more than class_type and inputs
+        if len(record) > 2:
             title, meta = _title(record)
             nodes[node_id] = Node(kind, given, title, meta=meta)
         else:
@@ -152,7 +152,7 @@ def _title(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _value(value: Any, where: str, source: str, depth: int = 0) -> Any:
     """A value with links recognised and wrapped arrays unwrapped."""
     if type(value) is list:
-        if len(value) == 2 and type(value[0]) is str and type(value[1]) in {int, float}:  # noqa: PLR2004
+        if len(value) == 2 and type(value[0]) is str and type(value[1]) in {int, float}:
             slot = value[1]
             if slot != int(slot) or slot < 0:
                 msg = f"{where}: {value!r} is no link, outputs are counted 0, 1, 2, ..."

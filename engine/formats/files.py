@@ -161,7 +161,7 @@ def _exif_texts(exif: bytes, source: str) -> dict[str, str]:
         (count,) = struct.unpack_from(order + "H", exif, start)
         for i in range(count):
             _tag, kind, size, value = struct.unpack_from(order + "HHII", exif, start + 2 + 12 * i)
-            if kind == 2 and size > 4:  # noqa: PLR2004 - ASCII, too long to stand in the entry itself
+            if kind == 2 and size > 4:
                 text = exif[value : value + size].rstrip(b"\0").decode("utf-8", "replace")
                 name, colon, rest = text.partition(":")
                 if colon and name.lower() in {"prompt", "workflow"}:

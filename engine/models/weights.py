@@ -76,6 +76,11 @@ class Weights:
         """Their number format."""
         return next(iter(self.tensors.values())).dtype
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors; a memory-mapped file counts with the tensors that are used."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def module(self, patches: Iterable[Patch] = ()) -> Module:
         """The network with `patches` applied in order; unpatched weights are shared, not copied.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -10,13 +9,15 @@ from torch import Tensor
 
 from engine.sampling.build import Start, build
 from engine.sampling.guidance import Guidance, Passes
+from engine.sampling.inpaint import NoiseMask, joined
 from engine.sampling.noise import SEED_MODULUS, initial_noise, starting_latent
-from engine.sampling.region import regions, rows
+from engine.sampling.region import regions
+from engine.sampling.space import fitted, from_model_space, to_model_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.types import Cond, Conditioning, LatentFormat, Model, NoiseSchedule
+    from engine.types import Cond, Conditioning, Model
 
     OnStep: TypeAlias = Callable[[int, int, Tensor], None]
 
@@ -62,9 +63,7 @@ def sample(
     """
     with torch.inference_mode():
         passes = sampling(
-            model.schedule,
-            model.latent_format,
-            model.device,
+            model,
             latent=latent,
             noise=noise,
             sigmas=sigmas,
@@ -87,9 +86,7 @@ def sample(
 
 
 def sampling(
-    schedule: NoiseSchedule,
-    latent_format: LatentFormat,
-    device: torch.device,
+    model: Model,
     *,
     latent: Tensor,
     noise: Tensor,
@@ -107,9 +104,7 @@ def sampling(
     Whoever drives it may join the requests of several samplings into one pass. To be driven in inference mode.
 
     Args:
-        schedule: The model's noise levels.
-        latent_format: Scale of the latent space.
-        device: Where the network computes.
+        model: Gives schedule, device and latent format; its network is not called.
         latent: As for `sample`; so are all that follow.
         noise: See there.
         sigmas: See there.
@@ -124,19 +119,26 @@ def sampling(
     Returns:
         The sampled latent.
     """
+    schedule, latent_format = model.schedule, model.latent_format
     levels: tuple[float, ...] = tuple(sigmas.tolist())
-    latent = fitted(latent, latent_format.channels).to(device, torch.float32)
+    latent = fitted(latent, latent_format.channels).to(model.device, torch.float32)
     if len(levels) < 2:
         return latent
     clean = to_model_space(latent, latent_format)
-    noise = noise.to(device)
+    noise = noise.to(model.device)
     x = starting_latent(schedule, noise, levels[0], clean)
-    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, device), cfg)
-    mask: _Mask | None = None
+    mask: NoiseMask | None = None
     if noise_mask is not None:
         if sampler_name in FRESH_BACKGROUND:
-            noise = initial_noise(noise.shape, (seed + 1) % SEED_MODULUS).to(device)
-        mask = _Mask.of(noise_mask.to(device), clean, noise, schedule)
+            noise = initial_noise(noise.shape, (seed + 1) % SEED_MODULUS).to(model.device)
+        mask = NoiseMask.of(noise_mask, clean, noise, schedule)
+    if model.in_channels > latent_format.channels:
+        place = None if mask is None else mask.open
+        positive, negative = (
+            tuple(entry.with_extra(concat=joined(entry.options, clean, place, latent_format)) for entry in entries)
+            for entries in (positive, negative)
+        )
+    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, model.device), cfg)
 
     steps = build(sampler_name, Start(x, levels, seed, schedule))
     total, reported = len(levels) - 1, -1
@@ -153,54 +155,3 @@ def sampling(
             request = steps.send(denoised)
     except StopIteration as end:
         return from_model_space(end.value, latent_format)
-
-
-def fitted(latent: Tensor, channels: int) -> Tensor:
-    """`latent` with the model's number of channels; an empty one takes any.
-
-    Raises:
-        ValueError: if the channels differ and the latent is not empty.
-    """
-    if latent.shape[1] == channels:
-        return latent
-    if torch.count_nonzero(latent):
-        msg = f"cannot sample a latent of {latent.shape[1]} channels: the model's latents have {channels}"
-        raise ValueError(msg)
-    return latent.new_zeros((latent.shape[0], channels, *latent.shape[2:]))
-
-
-def to_model_space(latent: Tensor, latent_format: LatentFormat) -> Tensor:
-    """The latent as the network sees it, (latent - shift) * scale; an all-zero latent means "nothing" and stays zero."""
-    if latent_format.shift and not torch.count_nonzero(latent):
-        return latent
-    return (latent - latent_format.shift) * latent_format.scale
-
-
-def from_model_space(x: Tensor, latent_format: LatentFormat) -> Tensor:
-    """The inverse of `to_model_space`: x / scale + shift, float32."""
-    return (x / latent_format.scale + latent_format.shift).float()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Mask:
-    """Keeps what a noise mask protects: noised to the current level on the way in, clean on the way out."""
-
-    open: Tensor
-    closed: Tensor
-    kept: Tensor
-    clean: Tensor
-    noise: Tensor
-    schedule: NoiseSchedule
-
-    @classmethod
-    def of(cls, mask: Tensor, clean: Tensor, noise: Tensor, schedule: NoiseSchedule) -> _Mask:
-        batch, _, height, width = clean.shape
-        mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-        mask = rows(torch.nn.functional.interpolate(mask, (height, width), mode="bilinear"), batch)
-        return cls(mask, 1.0 - mask, clean * (1.0 - mask), clean, noise, schedule)
-
-    def before(self, x: Tensor, sigma: float) -> Tensor:
-        return x * self.open + self.schedule.noised(self.noise, torch.tensor(sigma), self.clean) * self.closed
-
-    def after(self, denoised: Tensor) -> Tensor:
-        return denoised * self.open + self.kept

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from engine.sampling.space import cells, rows
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -49,10 +51,7 @@ class Region:
 
     def crop(self, x: Tensor) -> Tensor:
         """The part of `x` where it applies, as a view."""
-        if self.area is None:
-            return x
-        height, width, top, left = self.area
-        return x[:, :, top : top + height, left : left + width]
+        return _cut(x, self.area)
 
 
 def regions(
@@ -84,18 +83,6 @@ def regions(
     )
 
 
-def rows(tensor: Tensor, count: int) -> Tensor:
-    """`tensor` repeated or cut along its first axis to `count` rows; a view where that is possible."""
-    have = tensor.shape[0]
-    if have == count:
-        return tensor
-    if have == 1:
-        return tensor.expand(count, *tensor.shape[1:])
-    if have > count:
-        return tensor[:count]
-    return tensor.repeat(-(-count // have), *(1,) * (tensor.ndim - 1))[:count]
-
-
 def _placed(cond: Cond, height: int, width: int) -> Cond:
     """`cond` with its area in latent cells, and its mask [B, h, w] at the size of the latent."""
     options = dict(cond.options)
@@ -110,10 +97,7 @@ def _placed(cond: Cond, height: int, width: int) -> Cond:
         )
     mask = options.get("mask")
     if mask is not None:
-        if mask.ndim == 2:
-            mask = mask[None]
-        if tuple(mask.shape[1:]) != (height, width):
-            mask = torch.nn.functional.interpolate(mask[:, None].float(), (height, width), mode="bilinear")[:, 0]
+        mask = cells(mask, height, width)[:, 0]
         options["mask"] = mask
         if options.get("set_area_to_bounds"):
             options["area"] = _bounds(mask)
@@ -168,7 +152,7 @@ def _region(cond: Cond, shape: Sequence[int], schedule: NoiseSchedule, device: t
         if area[0] < 1 or area[1] < 1:
             msg = f"a conditioning area at row {top}, column {left} lies outside the latent of {height} x {width} cells"
             raise ValueError(msg)
-    extra = {name: rows(value.to(device), batch) for name, value in dict(options.get("extra", {})).items()}
+    extra = {name: _cut(rows(value.to(device), batch), area) for name, value in cond.extra.items()}
     if cond.pooled is not None:
         extra["pooled"] = rows(cond.pooled.to(device), batch)
     start, end = options.get("start_percent"), options.get("end_percent")
@@ -180,6 +164,14 @@ def _region(cond: Cond, shape: Sequence[int], schedule: NoiseSchedule, device: t
         first_sigma=float("inf") if start is None else schedule.percent_to_sigma(start),
         last_sigma=0.0 if end is None else schedule.percent_to_sigma(end),
     )
+
+
+def _cut(tensor: Tensor, area: Area | None) -> Tensor:
+    """The part of a map [B, C, h, w] that lies in `area`; other tensors stay whole."""
+    if area is None or tensor.ndim != 4:
+        return tensor
+    height, width, top, left = area
+    return tensor[:, :, top : top + height, left : left + width]
 
 
 def _weight(options: Mapping[str, object], area: Area | None, shape: Sequence[int], device: torch.device) -> float | Tensor:

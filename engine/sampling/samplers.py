@@ -131,12 +131,15 @@ def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float =
 
     Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1 with r = 1/2, with ancestral noise in each of its moves.
     """
+    # In float32 as the reference does: the path is resolved to 1e-6, and rounding elsewhere finds other noise.
+    logs = torch.tensor(sigmas).log()
+    middles: list[float] = (logs[:-1] + (logs[1:] - logs[:-1]) / 2).exp().tolist()
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         denoised = yield Denoise(x, sigma, step)
         if below == 0.0:
             x = denoised
             continue
-        middle = math.sqrt(sigma * below)
+        middle = middles[step]
         down, up = ancestral_levels(sigma, middle, eta)
         half = torch.add(torch.lerp(denoised, x, down / sigma), noise(sigma, middle), alpha=up)
         denoised = yield Denoise(half, middle, step)

@@ -187,9 +187,7 @@ def spoil(values: list[int]) -> int:
     return 0
 
 
-CATALOG = Catalog(
-    [number, add, numbers, total, pair, switch, variadic, show, fail, repeat, divide, sleep, slow, spoil]
-)
+CATALOG = Catalog([number, add, numbers, total, pair, switch, variadic, show, fail, repeat, divide, sleep, slow, spoil])
 
 
 @pytest.fixture
@@ -346,7 +344,7 @@ class TestAsync:
             msg = "broken"
             raise OSError(msg)
 
-        with pytest.raises(NodeFailed, match="node out .Bad. failed: OSError: broken"):
+        with pytest.raises(NodeFailed, match=r"node out \(Bad\) failed: OSError: broken"):
             Engine(catalog=Catalog([bad])).run(Graph().add("out", "Bad"), ["out"])
 
 

@@ -21,9 +21,11 @@ from engine.types import Latent
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=8)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -113,7 +115,7 @@ def test_a_binding_is_its_identity():
 
 
 def test_an_opaque_value_is_refused():
-    with pytest.raises(UnencodableValue, match="builtins.object"):
+    with pytest.raises(UnencodableValue, match=r"builtins\.object"):
         canonical(object())
 
 

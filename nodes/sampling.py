@@ -117,9 +117,10 @@ def _sampled(
     """`latent` sampled over `levels`, guided by (positive, negative, cfg); it keeps its mask and its place in the batch."""
     import torch
 
-    from engine.sampling.drive import fitted, sample
+    from engine.sampling.drive import sample
     from engine.sampling.noise import initial_noise
     from engine.sampling.preview import preview
+    from engine.sampling.space import fitted
 
     if len(levels) < 2:
         return latent

@@ -72,7 +72,7 @@ def joined(options: Mapping[str, Any], clean: Tensor, mask: Tensor | None, laten
         latent_format: Scale of the latent space.
 
     Returns:
-        [B, 1 + C, h, w]. Without any mask everything is to be painted, on grey.
+        [B, 1 + C, h, w]; the mask is 0 or 1. Without any mask everything is to be painted, on grey.
     """
     batch, channels, height, width = clean.shape
     place = options.get("concat_mask", mask)
@@ -81,4 +81,4 @@ def joined(options: Mapping[str, Any], clean: Tensor, mask: Tensor | None, laten
         return torch.cat((torch.ones_like(clean[:, :1]), grey), dim=1)
     picture = options.get("concat_latent")
     given = clean if picture is None else rows(to_model_space(picture.to(clean.device), latent_format), batch)
-    return torch.cat((rows(cells(place.to(clean.device), height, width), batch), given), dim=1)
+    return torch.cat((rows(cells(place.to(clean.device), height, width).round(), batch), given), dim=1)

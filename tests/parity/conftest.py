@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from reference import Reference
+
+from tests.parity.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,13 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from engine import Engine
 
 ROOT = Path(__file__).parents[2]
 WHOLE = ROOT.parent / "shared" / "parity"
@@ -132,6 +135,22 @@ def build_checkpoint(manifest: Path, out: Path) -> None:
     shapes = json.loads(manifest.read_text("utf-8"))
     save_file({name: tensor(name, shape) for name, shape in shapes.items()}, hidden)
     hidden.rename(out)
+
+
+def called(prompt: dict[str, Any], node: str, engine: Engine) -> tuple[Any, ...]:
+    """The outputs of a node by plain calls, without validation."""
+    kind = engine.catalog[prompt[node]["class_type"]]
+    inputs = {
+        name: called(prompt, value[0], engine)[value[1]] if isinstance(value, list) else value
+        for name, value in prompt[node]["inputs"].items()
+    }
+    inputs |= {name: engine.folders.find(port.files.folder, inputs[name]) for name, port in kind.inputs.items() if port.files}
+    if kind.run_parameter:
+        inputs[kind.run_parameter] = SimpleNamespace(
+            folders=engine.folders, device=engine.device, dtype=engine.dtype, progress=lambda *_: None
+        )
+    outputs = kind.function(**inputs)
+    return (outputs,) if kind.single else outputs
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

@@ -47,6 +47,9 @@ LEGACY_KEYS = {"unet": "diffusion_models", "clip": "text_encoders", "t2i_adapter
 EMBEDDED_MODELS = Path(__file__).parent / "assets" / "models"
 """The models that ship with the package; searched last."""
 
+EMBEDDED_INPUT = Path(__file__).parent / "assets" / "input"
+"""The pictures that ship with the package, for the example workflows; searched last."""
+
 
 def confine(root: Path, name: str) -> Path:
     """The path of `name` below `root`.
@@ -72,7 +75,7 @@ class Folders:
 
     Attributes:
         models: Roots that hold `checkpoints`, `loras`, ...; searched in order, the embedded models last.
-        input: Where `LoadImage` looks.
+        input: Where `LoadImage` looks, before the pictures that ship with the package.
         output: Where `SaveImage` writes.
         temp: Where previews are written.
         extra: Further folders for a model key, searched after the roots unless listed in `first`.
@@ -90,7 +93,7 @@ class Folders:
         """The existing folders that are searched for `key`, in order."""
         key = LEGACY_KEYS.get(key, key)
         if key == "input":
-            return (self.input,)
+            return (self.input, EMBEDDED_INPUT)
         if key == "output":
             return (self.output,)
         if key == "temp":

@@ -182,5 +182,3 @@ def _declared(name: str) -> Catalog:
         msg = f"cannot load nodes from {name!r}: {cause}"
         raise WeftError(msg) from cause
     return Catalog.load(module)
-
-

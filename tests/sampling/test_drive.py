@@ -1,0 +1,188 @@
+"""The loop: callbacks, cancellation, masks, inpainting models, what it leaves alone, and what it costs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from engine.errors import RunCancelled
+from engine.sampling.drive import sample
+from engine.sampling.names import AVAILABLE_SAMPLERS
+from engine.sampling.noise import initial_noise
+from engine.sampling.preview import preview
+from engine.sampling.schedulers import sigmas
+from engine.types import LatentFormat, Model
+from tests.sampling.denoisers import ContextModel, GaussianModel, close, conditioning, entry
+
+SHAPE = (1, 4, 16, 16)
+
+
+def run(model, *, sampler_name="euler", steps=6, latent=None, levels=None, **more):
+    if levels is None:
+        levels = sigmas(model.schedule, "karras", steps, sampler_name=sampler_name)
+    settings = {"positive": conditioning(0.0), "negative": conditioning(0.0), "cfg": 1.0, "seed": 1} | more
+    latent = torch.zeros(SHAPE) if latent is None else latent
+    noise = initial_noise(latent.shape, settings["seed"])
+    return sample(model, latent=latent, noise=noise, sigmas=levels, sampler_name=sampler_name, **settings)
+
+
+def test_the_test_models_are_models():
+    assert isinstance(GaussianModel(), Model)
+
+
+@pytest.mark.parametrize("sampler", AVAILABLE_SAMPLERS)
+def test_each_step_is_reported_once(sampler):
+    seen = []
+
+    run(GaussianModel(), sampler_name=sampler, on_step=lambda *report: seen.append(report))
+
+    assert [(step, total) for step, total, _ in seen] == [(i, 6) for i in range(6)]
+    assert all(denoised.shape == SHAPE for *_, denoised in seen)
+
+
+def test_a_callback_may_stop_the_run():
+    model = GaussianModel()
+
+    def stop(step, total, denoised):
+        if step == 2:
+            raise RunCancelled
+
+    with pytest.raises(RunCancelled):
+        run(model, on_step=stop)
+    assert len(model.passes) == 3
+
+
+def test_the_latent_is_not_touched():
+    latent = torch.randn(SHAPE)
+    before = latent.clone()
+
+    run(GaussianModel(), latent=latent)
+
+    assert torch.equal(latent, before)
+
+
+def test_without_levels_the_latent_stays_as_it_is():
+    latent, model = torch.randn(SHAPE), GaussianModel()
+
+    assert torch.equal(run(model, latent=latent, levels=torch.empty(0)), latent)
+    assert model.passes == []
+
+
+def test_an_empty_latent_takes_the_channels_of_the_model():
+    model = GaussianModel(latent_format=LatentFormat(channels=16), in_channels=16)
+
+    assert run(model, latent=torch.zeros(1, 4, 8, 8), levels=torch.empty(0)).shape == (1, 16, 8, 8)
+
+
+def test_a_latent_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match="3 channels: the model's latents have 4"):
+        run(GaussianModel(), latent=torch.ones(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("sampler", AVAILABLE_SAMPLERS)
+def test_a_noise_mask_keeps_what_it_covers(sampler):
+    latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1.0
+
+    result = run(GaussianModel(), sampler_name=sampler, latent=latent, noise_mask=mask, steps=8)
+
+    # The solver's last level is not exactly 0 for every sampler.
+    assert close(result[..., 8:], latent[..., 8:], limit=0.02)
+    assert not close(result[..., :8], latent[..., :8], limit=0.02)
+
+
+def test_the_kept_part_is_shown_to_the_network_with_the_noise_of_the_level():
+    seen = []
+
+    class Recording(ContextModel):
+        def denoised(self, x, sigma, context, *, extra):
+            seen.append((x, float(sigma[0])))
+            return super().denoised(x, sigma, context, extra=extra)
+
+    model = Recording()
+    latent, noise = torch.full(SHAPE, 2.0), initial_noise(SHAPE, 1)
+    run(model, latent=latent, noise_mask=torch.zeros(1, 1, 4, 4))
+
+    for x, sigma in seen:
+        torch.testing.assert_close(x, latent + noise * sigma)
+
+
+def test_ddim_noises_the_kept_part_afresh():
+    seen = []
+
+    class Recording(ContextModel):
+        def denoised(self, x, sigma, context, *, extra):
+            seen.append((x, float(sigma[0])))
+            return super().denoised(x, sigma, context, extra=extra)
+
+    run(Recording(), sampler_name="ddim", latent=torch.zeros(SHAPE), noise_mask=torch.zeros(1, 1, 4, 4), seed=7)
+
+    x, sigma = seen[0]
+    torch.testing.assert_close(x, initial_noise(SHAPE, 8) * sigma)
+
+
+def test_the_last_seed_wraps_around():
+    run(ContextModel(), sampler_name="ddim", noise_mask=torch.zeros(1, 1, 4, 4), seed=2**64 - 1)
+
+
+def test_an_inpainting_model_sees_mask_and_picture():
+    seen = []
+
+    class Inpainting(ContextModel):
+        def denoised(self, x, sigma, context, *, extra):
+            seen.append(extra["concat"])
+            return super().denoised(x, sigma, context, extra=extra)
+
+    model = Inpainting(in_channels=9)
+    mask = torch.zeros(1, 16, 16)
+    mask[..., :8] = 1.0
+    shown = torch.full(SHAPE, 3.0)
+    run(model, positive=conditioning(entry(0.0, concat_mask=mask, concat_latent=shown)))
+    run(model, latent=torch.full(SHAPE, 2.0), noise_mask=mask[:, None])
+    run(model)
+
+    assert all(concat.shape == (1, 5, 16, 16) for concat in seen)
+    assert torch.equal(seen[0][:, :1], mask[:, None])
+    assert close(seen[0][:, 1:], 3.0)
+    assert torch.equal(seen[6][:, :1], mask[:, None])
+    assert close(seen[6][:, 1:], 2.0)
+    assert close(seen[-1][:, 0], 1.0)
+
+
+def test_a_preview_is_a_small_picture():
+    format_ = LatentFormat(rgb=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)))
+    latent = torch.tensor([-1.0, 0.0, 5.0, 9.0]).reshape(1, 4, 1, 1).expand(1, 4, 3, 2)
+
+    picture = preview(latent, format_)
+
+    assert picture is not None
+    assert picture.shape == (1, 3, 2, 3)
+    assert picture[0, 0, 0].tolist() == [0.0, 0.5, 1.0]
+    assert preview(latent, LatentFormat()) is None
+
+
+def test_sampling_costs_little_more_than_its_network():
+    """A bare loop of the same passes is the measure; the network here takes about as long as a tiny real one."""
+
+    class Slow(ContextModel):
+        def denoised(self, x, sigma, context, *, extra):
+            time.sleep(0.02)
+            return x * 0.5
+
+    model, steps = Slow(), 20
+    run(model, steps=2, cfg=7.5, negative=conditioning(1.0))
+
+    overheads = []
+    for _ in range(3):
+        began = time.perf_counter()
+        run(model, steps=steps, cfg=7.5, negative=conditioning(1.0), on_step=lambda *_: None)
+        sampled = time.perf_counter() - began
+        began = time.perf_counter()
+        x, sigma, context = torch.zeros(2, *SHAPE[1:]), torch.ones(2), torch.zeros(2, 77, 3)
+        for _ in range(steps):
+            model.denoised(x, sigma, context, extra={})
+        overheads.append(sampled / (time.perf_counter() - began) - 1)
+    assert min(overheads) < 0.05

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,13 +20,13 @@ from engine.execute import Cancellation, Job, Outcome, Services, execute
 from engine.fingerprint import FileDigests, keys
 from engine.folders import gather
 from engine.formats.api import write_api
-from engine.formats.files import load
+from engine.formats.files import Reader
 from engine.plan import Memory, Plan, Reason, plan
 from engine.schema import Catalog
 from engine.validate import Checked, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from engine.events import Event, Sink
@@ -59,19 +62,28 @@ class Entry:
     seconds: float
 
 
-@dataclass(frozen=True)
 class Report:
     """What a run did, node by node: a sequence of entries in the order of the plan.
 
     Attributes:
-        entries: One for each node that the targets depend on, and for each part of a subgraph.
         seconds: How long the run took.
     """
 
-    entries: tuple[Entry, ...]
-    seconds: float
+    def __init__(self, steps: Plan, outcome: Outcome, seconds: float) -> None:
+        self._plan = steps
+        self._outcome = outcome
+        self.seconds = seconds
 
-    def __iter__(self) -> Any:
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """One for each node that the targets depend on, and for each part of a subgraph."""
+        return _entries(self._plan, self._outcome)
+
+    def __len__(self) -> int:
+        """How many entries there are."""
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
         """The entries."""
         return iter(self.entries)
 
@@ -143,8 +155,8 @@ class RunResult:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that the run wrote, in the order of the report."""
-        return tuple(f.path for e in self.report.entries if e.node in self.shown for f in self.shown[e.node].files)
+        """Every file that the run wrote, in the order of writing."""
+        return tuple(f.path for node, _, _ in self._outcome.ran if node in self.shown for f in self.shown[node].files)
 
     def value(self, node: str, port: int | str = 0) -> Any:
         """The value of an output.
@@ -235,6 +247,7 @@ class Engine:
         self._files = FileDigests(memo)
         self._salt = f"{device}/{dtype};".encode()
         self._verify = verify
+        self._reader = Reader()
         self._last: _Last | None = None
         self._history: dict[str, Memory] = {}
         self._seen: set[bytes] = set()
@@ -261,9 +274,8 @@ class Engine:
         Raises:
             FormatError: if it is no workflow.
         """
-        graph = load(workflow)
         with self._lock:
-            return self._check(graph).checked
+            return self._check(self._reader.read(workflow)).checked
 
     def validate(self, workflow: Mapping[str, Any] | str | Path | Graph) -> tuple[Problem, ...]:
         """Everything that is wrong with a workflow.
@@ -285,8 +297,8 @@ class Engine:
             FormatError: if it is no workflow.
             WorkflowInvalid: if it cannot run.
         """
-        graph, source = self._graph(workflow, overrides)
         with self._lock:
+            graph, source = self._graph(workflow, overrides)
             last = self._check(graph)
             wanted = last.checked.require(self._targets(graph, targets), source=source)
             return plan(last.checked, last.keys, wanted, self.store, history=self._history, seen=self._seen)
@@ -321,16 +333,19 @@ class Engine:
         """
         emit = on_event or _ignore
         started = time.perf_counter()
-        graph, source = self._graph(workflow, overrides)
         with self._lock:
-            last = self._check(graph)
-            checked = last.checked
-            wanted = checked.require(self._targets(graph, targets), source=source)
-            steps = plan(checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force))
+            with _no_collection():
+                graph, source = self._graph(workflow, overrides)
+                last = self._check(graph)
+                checked = last.checked
+                wanted = checked.require(self._targets(graph, targets), source=source)
+                steps = plan(
+                    checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force)
+                )
             run_id = uuid.uuid4().hex
-            emit(RunStarted(run_id, len(steps.steps) + len(steps.idle), len(steps.steps)))
-            if steps.idle:
-                emit(NodesCached(tuple(s.node.id for s in steps.idle if s.reason in _KNOWN)))
+            emit(RunStarted(run_id, steps.total, len(steps.steps)))
+            if len(steps.steps) < steps.total:
+                emit(NodesCached(steps.known))
             job = Job(
                 checked=checked,
                 keys=last.keys,
@@ -353,14 +368,14 @@ class Engine:
                 self._files.save()
                 seconds = time.perf_counter() - started
                 emit(RunFinished(run_id, status, seconds))
-            self._remember(steps, outcome, last)
-        report = Report(_entries(steps, outcome), time.perf_counter() - started)
+            self._remember(outcome, last)
+        report = Report(steps, outcome, time.perf_counter() - started)
         return RunResult(report, outcome.shown, outcome.failures, checked, last.keys, outcome, self.store)
 
     def _graph(
         self, workflow: Mapping[str, Any] | str | Path | Graph, overrides: Mapping[str, Any] | None
     ) -> tuple[Graph, str | None]:
-        graph = load(workflow)
+        graph = self._reader.read(workflow)
         for place, value in (overrides or {}).items():
             node, dot, name = place.rpartition(".")
             if not dot or not node or not name:
@@ -394,19 +409,24 @@ class Engine:
         self._last = _Last(checked, found)
         return self._last
 
-    def _remember(self, steps: Plan, outcome: Outcome, last: _Last) -> None:
-        nodes, history = last.checked.nodes, self._history
+    def _remember(self, outcome: Outcome, last: _Last) -> None:
+        nodes, history, seen = last.checked.nodes, self._history, self._seen
         for node_id, key, _ in outcome.ran:
-            self._seen.add(key)
+            seen.add(key)
             if node_id in nodes:
                 history[node_id] = Memory(key, nodes[node_id])
-        for step in steps.idle:
-            before = history.get(step.node.id)
-            if before is not None and before.key != step.key:
-                history[step.node.id] = Memory(step.key, step.node)
 
 
-_KNOWN = frozenset({Reason.HIT, Reason.TWIN, Reason.UNNEEDED})
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection while plain data is built: it would walk every object again and again and free nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Documents(dict[str, Any]):

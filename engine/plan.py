@@ -5,8 +5,9 @@ Planning decides and does nothing; `execute` does and decides nothing. `weft exp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.fingerprint import canonical
@@ -92,19 +93,36 @@ class Step:
 _RUNS = frozenset({Reason.FIRST, Reason.CHANGED, Reason.EVICTED, Reason.EFFECT, Reason.FORCED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What a run will do.
 
     Attributes:
         targets: Ids that the run is for.
         steps: The nodes that run, sources first.
-        idle: The nodes among those that the targets depend on that do not run.
+        total: How many nodes the targets depend on, themselves included.
     """
 
     targets: tuple[str, ...]
     steps: tuple[Step, ...]
-    idle: tuple[Step, ...]
+    total: int
+    _checked: Checked = field(repr=False)
+    _keys: Mapping[str, bytes] = field(repr=False)
+    _stopped: Mapping[str, Reason] = field(repr=False)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Ids of the nodes that the targets depend on and that need not run."""
+        if not self.steps:
+            return self._checked.ordered_cone(self.targets)
+        running = {step.node.id for step in self.steps}
+        return tuple(i for i in self._checked.ordered_cone(self.targets) if i not in running)
+
+    @cached_property
+    def idle(self) -> tuple[Step, ...]:
+        """The nodes among those that the targets depend on that do not run, sources first."""
+        nodes, keys, stopped = self._checked.nodes, self._keys, self._stopped
+        return tuple(Step(nodes[i], keys[i], stopped.get(i, Reason.UNNEEDED)) for i in self.known)
 
     @property
     def every(self) -> tuple[Step, ...]:
@@ -125,6 +143,8 @@ def plan(
 ) -> Plan:
     """Decide what must run so that the targets are known.
 
+    Walks from the targets towards the sources and stops where a result is known, so that the cost is that of what runs.
+
     Args:
         checked: The graph; the targets and what they depend on must be sound.
         keys: The key of every node.
@@ -136,74 +156,76 @@ def plan(
         scheduled: Keys of calls that another plan of the same run covers.
     """
     wanted = tuple(targets)
-    memory = history if history is not None else {}
     nodes = checked.nodes
-    needed = set(wanted)
-    cone = set(wanted)
-    running: list[Step] = []
-    idle: list[Step] = []
-    for node_id in reversed(nodes):
-        if node_id not in cone:
+    running: list[str] = []
+    lazy: list[str] = []
+    stopped: dict[str, Reason] = {}
+    reasons: dict[str, Reason] = {}
+    front = [t for t in wanted if t in nodes]
+    first, twin, hit, effect, forced = Reason.FIRST, Reason.TWIN, Reason.HIT, Reason.EFFECT, Reason.FORCED
+    while front:
+        node_id = front.pop()
+        if node_id in reasons or node_id in stopped:
             continue
-        node = nodes[node_id]
+        node = nodes.get(node_id)
+        if node is None:
+            continue  # a node around a subgraph
         kind = node.kind
-        key = keys[node_id]
-        links = node.links
-        if node_id not in needed:
-            idle.append(Step(node, key, Reason.HIT if key in known else Reason.UNNEEDED))
-            for source, _ in links.values():
-                cone.add(source)
-            continue
         if kind.effect:
-            reason = Reason.EFFECT
+            reasons[node_id] = effect
         elif node_id in force:
-            reason = Reason.FORCED
-        elif key in scheduled:
-            reason = Reason.TWIN
-        elif key in known:
-            reason = Reason.HIT
+            reasons[node_id] = forced
         else:
-            reason = Reason.FIRST
-        if reason is Reason.HIT or reason is Reason.TWIN:
-            idle.append(Step(node, key, reason))
-            for source, _ in links.values():
-                cone.add(source)
-            continue
-        before = memory.get(node_id) if memory else None
-        if reason is Reason.FIRST:
+            key = keys[node_id]
+            if key in scheduled:
+                stopped[node_id] = twin
+                continue
+            if key in known:
+                stopped[node_id] = hit
+                continue
+            reasons[node_id] = first
+        running.append(node_id)
+        if kind.is_plain:
+            for source, _ in node.links.values():
+                front.append(source)
+        else:
+            ports = kind.inputs
+            for name, (source, _) in node.links.items():
+                if name in ports and ports[name].lazy:
+                    lazy.append(source)
+                else:
+                    front.append(source)
+    for node_id in lazy:
+        if node_id not in reasons and node_id not in stopped:
+            stopped[node_id] = Reason.HIT if keys[node_id] in known else Reason.LAZY
+    place = checked.place
+    running.sort(key=place.__getitem__)
+    memory = history if history is not None else {}
+    steps = []
+    for node_id in running:
+        key, reason, before = keys[node_id], reasons[node_id], memory.get(node_id)
+        if reason is first:
             if key in seen:
                 reason = Reason.EVICTED
             elif before is not None:
                 reason = Reason.CHANGED
-        running.append(Step(node, key, reason, before))
-        if kind.is_plain:
-            for source, _ in links.values():
-                needed.add(source)
-                cone.add(source)
-        else:
-            ports = kind.inputs
-            for name, (source, _) in links.items():
-                cone.add(source)
-                if name not in ports or not ports[name].lazy:
-                    needed.add(source)
-    running.reverse()
-    idle.reverse()
-    return Plan(wanted, *_twins(running, idle))
+        steps.append(Step(nodes[node_id], key, reason, before))
+    return Plan(wanted, _without_twins(steps, stopped), len(checked.ordered_cone(wanted)), checked, keys, stopped)
 
 
-def _twins(running: list[Step], idle: list[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """Of several steps with one key only the first runs, unless they are effects."""
-    if len({step.key for step in running}) == len(running):
-        return tuple(running), tuple(idle)
+def _without_twins(steps: list[Step], stopped: dict[str, Reason]) -> tuple[Step, ...]:
+    """The steps, of several with one key only the first, unless they are effects."""
+    if len({step.key for step in steps}) == len(steps):
+        return tuple(steps)
     first: set[bytes] = set()
     kept: list[Step] = []
-    for step in running:
+    for step in steps:
         if step.key in first and not step.node.kind.effect:
-            idle.append(Step(step.node, step.key, Reason.TWIN))
+            stopped[step.node.id] = Reason.TWIN
         else:
             first.add(step.key)
             kept.append(step)
-    return tuple(kept), tuple(idle)
+    return tuple(kept)
 
 
 def _differs(old: CheckedNode, new: CheckedNode, name: str) -> bool:

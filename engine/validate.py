@@ -48,6 +48,9 @@ COMFY_CODES: Final[Mapping[str, str]] = {
 }
 """Problem code to the error type that clients of ComfyUI know."""
 
+_CONES: Final = 8
+"""How many sets of targets are remembered for a graph."""
+
 _EXACT: Final[Mapping[str, type]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 _LINKED_ONLY: Final = frozenset(PORT_TYPES.values()) - WIDGET_TYPES - {"*"}
 
@@ -126,6 +129,35 @@ class Checked:
                     children.setdefault(source, []).append(node.id)
             self._shared["children"] = children
         return children
+
+    @property
+    def place(self) -> dict[str, int]:
+        """Id to place in the topological order. Shared between versions with equal links."""
+        place: dict[str, int] | None = self._shared.get("place")
+        if place is None:
+            place = {node_id: i for i, node_id in enumerate(self.nodes)}
+            self._shared["place"] = place
+        return place
+
+    def ordered_cone(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        """The sound targets and everything that they depend on, sources first. Shared like `place`."""
+        cones = self._shared.setdefault("cones", {})
+        cone: tuple[str, ...] | None = cones.get(targets)
+        if cone is None:
+            nodes = self.nodes
+            seen: set[str] = set()
+            front = [t for t in targets if t in nodes]
+            while front:
+                node_id = front.pop()
+                if node_id not in seen:
+                    seen.add(node_id)
+                    front.extend([source for source, _ in nodes[node_id].links.values() if source in nodes])
+            place = self.place
+            cone = tuple(nodes) if len(seen) == len(nodes) else tuple(sorted(seen, key=place.__getitem__))
+            if len(cones) >= _CONES:
+                cones.clear()
+            cones[targets] = cone
+        return cone
 
     @cached_property
     def effects(self) -> tuple[str, ...]:
@@ -257,7 +289,10 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
                 return None
             if before.kind != node.kind or before.mode is not node.mode or node.mode is not Mode.ACTIVE:
                 return None
-            (rewrite if _same_inputs(before.inputs, node.inputs) else changed).append(node_id)
+            if not _same_inputs(before.inputs, node.inputs):
+                changed.append(node_id)
+            elif before.title != node.title:
+                rewrite.append(node_id)
     dynamic = set(previous.dynamic)
     todo = [*changed, *(i for i in previous.dynamic if i not in set(changed))]
     if not todo and not rewrite:

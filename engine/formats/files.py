@@ -13,12 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import FormatError
 from engine.formats.api import MAX_BYTES, is_api, parse_json, read_api
-from engine.graph import Graph
+from engine.graph import Graph, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_FORGET = 4  # remember nodes of at most this many workflows of the present size
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Reader:
+    """Reads workflows one after another; what did not change since the last comes back as the same objects."""
+
+    def __init__(self) -> None:
+        self._data: bytes | None = None
+        self._graph = Graph()
+        self._known: dict[str, tuple[bytes, Node]] = {}
+
+    def read(self, workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
+        """A graph from whatever names a workflow, see `load`.
+
+        Raises:
+            FormatError: if it is no workflow; the message names file and place.
+        """
+        if isinstance(workflow, Graph):
+            return workflow
+        if not isinstance(workflow, str | Path):
+            try:
+                return _graph(dict(workflow), "workflow", self._known)
+            except ValueError:  # it holds values that are no JSON: they cannot be remembered
+                return _graph(dict(workflow), "workflow")
+        source, data = _bytes(workflow)
+        if data != self._data:
+            self._graph = loads(data, source=source, known=self._known)
+            self._data = data
+            if len(self._known) > _FORGET * len(self._graph):
+                self._known = {i: self._known[i] for i in self._graph.nodes if i in self._known}
+        return self._graph
 
 
 def load(workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
@@ -33,21 +64,18 @@ def load(workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
     if isinstance(workflow, Graph):
         return workflow
     if isinstance(workflow, str | Path):
-        if str(workflow) == "-":
-            return loads(sys.stdin.buffer.read(MAX_BYTES + 1), source="standard input")
-        path = Path(workflow)
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except OSError as cause:
-            msg = f"cannot read the workflow: {cause.strerror or cause}"
-            raise FormatError(msg, source=str(path)) from cause
-        return loads(data, source=str(path))
+        source, data = _bytes(workflow)
+        return loads(data, source=source)
     return _graph(dict(workflow), "workflow")
 
 
-def loads(data: bytes | str, *, source: str = "workflow") -> Graph:
+def loads(data: bytes | str, *, source: str = "workflow", known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
     """A graph from the bytes of a JSON, PNG or WebP file.
+
+    Args:
+        data: The bytes.
+        source: What to call them in errors.
+        known: Nodes of an earlier version, see `read_api`.
 
     Raises:
         FormatError: if they hold no workflow.
@@ -58,18 +86,31 @@ def loads(data: bytes | str, *, source: str = "workflow") -> Graph:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _from_picture(webp_texts(data, source=source), source)
     document = parse_json(data, source=source)
-    return _graph(document, source)
+    return _graph(document, source, known)
 
 
-def _graph(document: Any, source: str) -> Graph:
+def _bytes(workflow: str | Path) -> tuple[str, bytes]:
+    """(name, content) of a workflow file."""
+    if str(workflow) == "-":
+        return "standard input", sys.stdin.buffer.read(MAX_BYTES + 1)
+    path = Path(workflow)
+    try:
+        with path.open("rb") as file:
+            return str(path), file.read(MAX_BYTES + 1)
+    except OSError as cause:
+        msg = f"cannot read the workflow: {cause.strerror or cause}"
+        raise FormatError(msg, source=str(path)) from cause
+
+
+def _graph(document: Any, source: str, known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
     if isinstance(document, dict):
         inner = document.get("prompt")
         if "class_type" not in document and isinstance(inner, dict) and is_api(inner):
-            return read_api(inner, source=source)  # the body of a request to a server
+            return read_api(inner, source=source, known=known)  # the body of a request to a server
         if isinstance(document.get("nodes"), list) and "class_type" not in document:
             msg = "this is a workflow in the page's own format; save it in the API format (Export (API)) to run it"
             raise FormatError(msg, source=source)
-    return read_api(document, source=source)
+    return read_api(document, source=source, known=known)
 
 
 def _from_picture(texts: Mapping[str, str], source: str) -> Graph:

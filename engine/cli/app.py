@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 import engine
+from engine.cli.catalogue import models, nodes, schema
 from engine.cli.complete import completion
+from engine.cli.doctor import doctor
+from engine.cli.explain import explain
 from engine.cli.run import run
 from engine.cli.validate import validate
 
@@ -19,5 +22,5 @@ def weft() -> None:
     """
 
 
-for command in (run, validate, completion):
+for command in (run, validate, explain, nodes, schema, models, doctor, completion):
     weft.add_command(command)

@@ -1,0 +1,196 @@
+"""`weft nodes`, `weft schema` and `weft models`: what there is to build workflows from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli import OK, options
+from engine.cli.complete import kinds
+from engine.cli.console import Refused, counted, paint, sized, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.folders import Folders
+    from engine.schema import Catalog, Input, Kind
+
+SHOWN_CHOICES = 12
+"""How many choices of an input the help text lists."""
+
+
+@click.command("nodes", short_help="List the kinds of nodes, or describe one.")
+@click.argument("kind", required=False, shell_complete=kinds)
+@options.as_json
+@options.places
+def nodes(kind: str | None, *, as_json: bool, **given: Any) -> int:
+    """List the kinds of nodes by category, or describe KIND: its inputs, ranges, choices and outputs.
+
+    With --json, what the route /object_info of a server says.
+    """
+    chosen = options.settings(given)
+    catalog = chosen.catalog()
+    found = catalog.get(kind) if kind is not None else None
+    if kind is not None and found is None:
+        raise Refused(_unknown(kind, catalog))
+    if as_json:
+        from engine.formats.object_info import object_info
+
+        folders = chosen.folders()
+        wanted = catalog if found is None else (found,)
+        click.echo(json.dumps({k.id: object_info(k, folders) for k in wanted}, ensure_ascii=False, indent=2))
+    elif found is not None:
+        click.echo(described(found, chosen.folders()))
+    else:
+        click.echo(_listed(catalog))
+    return OK
+
+
+def _unknown(kind: str, catalog: Catalog) -> str:
+    from difflib import get_close_matches
+
+    near = (
+        get_close_matches(kind, catalog.ids(), n=3, cutoff=0.5) or [i for i in catalog.ids() if kind.lower() in i.lower()][:8]
+    )
+    return f"there is no kind {kind!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+
+
+def _listed(catalog: Catalog) -> str:
+    categories: dict[str, list[Kind]] = {}
+    for kind in catalog:
+        categories.setdefault(kind.category, []).append(kind)
+    width = max((len(kind.id) for kind in catalog), default=0)
+    room = max(20, shutil.get_terminal_size().columns - width - 4)
+    lines = []
+    for category in sorted(categories):
+        lines.append(paint(category, bold=True))
+        for kind in categories[category]:
+            sentence = textwrap.shorten(kind.help.split("\n\n", 1)[0], room, placeholder=" …")
+            lines.append(f"  {kind.id.ljust(width)}  {sentence}")
+        lines.append("")
+    return "\n".join([*lines, counted(len(catalog), "kind")])
+
+
+def described(kind: Kind, folders: Folders) -> str:
+    """The help text of a kind, from its declaration."""
+    name = f"{kind.id} ({kind.title})" if kind.title != kind.id else kind.id
+    marks = [
+        word
+        for word, is_so in (("output", kind.effect), ("deprecated", kind.deprecated), ("experimental", kind.experimental))
+        if is_so
+    ]
+    lines = [paint(name, bold=True), f"{kind.category}{''.join(f', {mark}' for mark in marks)}", "", kind.help]
+    ports = [*kind.inputs.values(), *([kind.variadic] if kind.variadic is not None else [])]
+    if ports:
+        lines += ["", paint("Inputs", bold=True)]
+        for port in ports:
+            more = " ..." if port is kind.variadic else ""
+            lines.append(f"  {port.name}{more}  {paint(_facts(port, folders), dim=True)}")
+            lines += textwrap.wrap(port.help, 96, initial_indent="      ", subsequent_indent="      ")
+    if kind.outputs:
+        lines += ["", paint("Outputs", bold=True)]
+        for number, output in enumerate(kind.outputs):
+            lines.append(f"  {number} {output.name}  {paint(output.type + (', a list' if output.is_list else ''), dim=True)}")
+            lines += textwrap.wrap(output.help, 96, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def _facts(port: Input, folders: Folders) -> str:
+    from engine.schema import MISSING
+
+    facts = [port.type if port.is_widget else f"{port.type} from another node"]
+    if port.range is not None:
+        step = f" in steps of {port.range.step:g}" if port.range.step is not None else ""
+        facts.append(f"{_number(port.range.min)} to {_number(port.range.max)}{step}")
+    options_ = port.options(folders)
+    if port.files is not None:
+        facts.append(f"a file of {port.files.folder}")
+    if options_ is not None:
+        shown = ", ".join(options_[:SHOWN_CHOICES]) + (f", … ({len(options_)} in all)" if len(options_) > SHOWN_CHOICES else "")
+        facts.append(f"one of: {shown}" if options_ else "there is none")
+    if port.default is not MISSING:
+        facts.append(f"default {json.dumps(port.default, ensure_ascii=False, default=str)}")
+    elif port.required:
+        facts.append("required")
+    if port.lazy:
+        facts.append("computed only if asked for")
+    return ", ".join(facts)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+@click.command("schema", short_help="Print the JSON Schema of workflows, for editors.")
+@options.places
+def schema(**given: Any) -> int:
+    """Print the JSON Schema of workflow files: kinds, inputs, ranges, and the model files that are there now.
+
+    Editors complete and check a file that names it: {"$schema": "weft.schema.json", ...}.
+    """
+    from engine.formats.json_schema import workflow_schema
+
+    chosen = options.settings(given)
+    click.echo(json.dumps(workflow_schema(chosen.catalog(), chosen.folders()), ensure_ascii=False, indent=2))
+    return OK
+
+
+@click.command("models", short_help="List the model files that are found, and their families.")
+@click.argument("folder", required=False)
+@options.as_json
+@options.places
+def models(folder: str | None, *, as_json: bool, **given: Any) -> int:
+    """List the model files that are found and what they are; only those of FOLDER (checkpoints, loras, ...) if given."""
+    from engine.folders import LEGACY_KEYS, MODEL_FOLDERS
+
+    folders = options.settings(given).folders()
+    wanted = tuple(dict.fromkeys([*MODEL_FOLDERS, *folders.extra, *folders.first]))
+    if folder is not None:
+        folder = LEGACY_KEYS.get(folder, folder)
+        if folder not in wanted:
+            msg = f"there is no model folder {folder!r}; there are {', '.join(wanted)}"
+            raise Refused(msg)
+        wanted = (folder,)
+    records = [_model(folders, key, name) for key in wanted for name in folders.listing(key)]
+    if as_json:
+        click.echo(json.dumps(records, ensure_ascii=False, indent=2))
+        return OK
+    if not records:
+        click.echo("no models found; name a folder that holds checkpoints/, loras/, ... with --models-dir", err=True)
+        return OK
+    rows = [
+        (r["folder"], r["name"], sized(r["bytes"]), r["title"] + ("" if r["supported"] else " (not supported yet)"))
+        for r in records
+    ]
+    click.echo(table(rows, head=("folder", "name", "size", "what it is"), right=(2,)))
+    return OK
+
+
+def _model(folders: Folders, key: str, name: str) -> dict[str, Any]:
+    from engine.errors import WeftError
+    from engine.models.detect import detect
+
+    path = folders.find(key, name)
+    record: dict[str, Any] = {"folder": key, "name": name, "path": str(path), "bytes": _bytes(path) if path else 0}
+    try:
+        assert path is not None  # noqa: S101 - it was listed just now
+        found = detect(path)
+    except (WeftError, OSError) as cause:
+        return {**record, "family": "unknown", "role": "unknown", "title": f"unreadable: {cause}", "supported": False}
+    sizes = dict(found.sizes)
+    return {
+        **record,
+        "family": found.family,
+        "role": found.role,
+        "title": found.title,
+        "supported": found.is_supported,
+        "sizes": sizes,
+    }
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

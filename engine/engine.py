@@ -418,6 +418,17 @@ class Engine:
 
 
 @contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Fewer garbage collections while nodes run: what a run builds is plain data that stays until its end."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], 50_000), max(before[1], 20), max(before[2], 100))
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
 def _no_collection() -> Iterator[None]:
     """No garbage collection while plain data is built: it would walk every object again and again and free nothing."""
     was_enabled = gc.isenabled()

@@ -27,9 +27,7 @@ def of_reference(interface: dict[str, Any]) -> dict[str, Any]:
     sections = {}
     for section in ("required", "optional"):
         inputs = interface["input"].get(section, {})
-        sections[section] = [
-            (name, *_given(inputs[name])) for name in interface["input_order"].get(section, inputs)
-        ]
+        sections[section] = [(name, *_given(inputs[name])) for name in interface["input_order"].get(section, inputs)]
     return {
         "title": interface["display_name"],
         "category": interface["category"],

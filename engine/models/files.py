@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,9 @@ def read_pickle(path: Path) -> Any:
 
     try:
         is_zip = _is_plain_zip(path)
-        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT_GLOBALS]):
+        inert = [(_Inert, name) for name in _INERT_GLOBALS]
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols that it may not read: then it raises
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
     except pickle.UnpicklingError as cause:
         msg = f"refused: it is a pickle that may run code when it is read ({_short(cause)}); use a .safetensors file"

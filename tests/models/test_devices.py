@@ -1,0 +1,99 @@
+"""Devices, and a torchvision that may be absent, broken or sound."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import devices
+from engine.errors import WeftError
+
+
+def test_the_cpu_computes_in_float32():
+    cpu = devices.pick("cpu")
+
+    assert {devices.pick_dtype(cpu, role) for role in ("unet", "text", "vae")} == {torch.float32}
+    assert devices.pick_dtype(cpu, "vae", "bfloat16") == torch.bfloat16
+
+
+def test_accelerators_compute_in_half_precision_but_for_the_vae():
+    cuda = torch.device("cuda", 0)
+
+    assert devices.pick_dtype(cuda, "unet") == torch.float16
+    assert devices.pick_dtype(cuda, "vae") == torch.float32
+
+
+def test_auto_is_a_device_that_is_there():
+    assert torch.zeros(1, device=devices.pick("auto")).item() == 0
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "quantum", "cuda:x", ""])
+def test_a_device_that_is_not_there_says_so(name):
+    with pytest.raises(WeftError, match=f"cannot compute on {name!r}"):
+        devices.pick(name)
+
+
+def test_a_format_that_is_none_says_so():
+    with pytest.raises(WeftError, match="cannot compute in 'float12'"):
+        devices.pick_dtype(torch.device("cpu"), "unet", "float12")
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs the memory table of Linux")
+def test_free_memory_of_the_cpu_is_known():
+    free = devices.free_bytes(torch.device("cpu"))
+
+    assert free is not None
+    assert 2**20 < free < 2**50
+
+
+def test_out_of_memory_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+
+    assert devices.is_out_of_memory(error.value)
+    assert devices.is_out_of_memory(torch.OutOfMemoryError("full"))
+    assert devices.is_out_of_memory(MemoryError())
+    assert not devices.is_out_of_memory(RuntimeError("shapes differ"))
+
+
+BROKEN = """
+import torch
+from torchvision import part
+@torch.library.register_fake("torchvision::nms")
+def nms(dets, scores, iou_threshold):
+    return dets
+"""
+BEYOND_REPAIR = "from torchvision import part\nraise ImportError('libcudart.so.99')"
+SOUND = "from torchvision import part"
+
+
+@pytest.mark.parametrize(
+    ("content", "imports"), [(BROKEN, True), (BEYOND_REPAIR, False), (SOUND, True), (None, False)],
+    ids=["of another torch", "beyond repair", "sound", "absent"],
+)  # fmt: skip
+def test_weft_runs_whatever_state_torchvision_is_in(content, imports, tmp_path):
+    """An installed package comes first on the path, so the state is that of the stand-in."""
+    if content is not None:
+        (tmp_path / "torchvision").mkdir()
+        (tmp_path / "torchvision" / "part.py").write_text("")
+        (tmp_path / "torchvision" / "__init__.py").write_text(content)
+    code = f"""
+import importlib.util, sys
+if {content is None}:
+    sys.modules["torchvision"] = None
+from engine import devices
+devices.prepare()
+devices.prepare()
+assert (importlib.util.find_spec("torchvision") is not None) == {imports}
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers.models.clip.modeling_clip import CLIPTextModel
+if {imports}:
+    import torchvision.part
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

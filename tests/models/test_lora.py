@@ -1,0 +1,212 @@
+"""LoRA: new values that share what they do not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import relative_error
+from safetensors.torch import load_file, save_file
+
+from engine.errors import ModelFileError, UnsupportedModel, WeftError
+from engine.models import apply_lora
+from engine.models.weights import Patch
+
+
+@pytest.fixture
+def kohya(assets):
+    return assets / "sd15_tiny_kohya_lora.safetensors"
+
+
+@pytest.fixture
+def peft(assets, kohya, tmp_path):
+    """The same factors in PEFT naming without alpha, so twice as strong."""
+    path = assets / "sd15_tiny_diffusers_lora.safetensors"
+    if path.exists():
+        return path
+    pytest.skip("needs the whole set of reference assets")
+
+
+def _parameters(value):
+    return dict(value.network.named_parameters())
+
+
+def _apply(tiny, path, *strengths):
+    return apply_lora(tiny.model, tiny.text_encoder, path, *strengths)
+
+
+def test_both_namings_give_the_same_weights(tiny, kohya, peft):
+    model, text = _apply(tiny, kohya, 1.0, 1.0)
+    same_model, same_text = _apply(tiny, peft, 0.5, 0.5)
+
+    for one, other in ((model, same_model), (text, same_text)):
+        others = _parameters(other)
+        assert all(relative_error(t, others[n]) < 1e-6 for n, t in _parameters(one).items())
+
+
+def test_a_weight_is_changed_by_strength_alpha_and_rank(tiny, kohya):
+    factors = load_file(kohya)
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    stem = "lora_unet_" + layer.replace(".", "_")
+    scale = 0.7 * float(factors[f"{stem}.alpha"]) / 4
+    expected = tiny.model.weights.tensors[f"{layer}.weight"] + scale * (
+        factors[f"{stem}.lora_up.weight"] @ factors[f"{stem}.lora_down.weight"]
+    )
+
+    model, _ = _apply(tiny, kohya, 0.7, 0.0)
+
+    assert relative_error(_parameters(model)[f"{layer}.weight"], expected) < 1e-6
+
+
+def test_the_original_stays_and_unchanged_weights_are_shared(tiny, kohya):
+    before = {name: tensor.clone() for name, tensor in tiny.model.weights.tensors.items()}
+
+    model, text = _apply(tiny, kohya)
+
+    for value, original in ((model, tiny.model), (text, tiny.text_encoder)):
+        changed = value.patches[0].changes
+        for name, tensor in _parameters(value).items():
+            is_shared = tensor.data_ptr() == original.weights.tensors[name].data_ptr()
+            assert is_shared == (name not in changed)
+        assert original.patches == ()
+        assert value.weights is original.weights
+    assert all(torch.equal(before[name], tensor) for name, tensor in tiny.model.weights.tensors.items())
+
+
+def test_two_loras_add_up(tiny, kohya):
+    once, _ = _apply(tiny, kohya, 1.0, 0.0)
+    twice, _ = apply_lora(once, None, kohya, 1.0, 0.0)
+    double, _ = _apply(tiny, kohya, 2.0, 0.0)
+
+    others = _parameters(double)
+    assert all(relative_error(t, others[n]) < 1e-6 for n, t in _parameters(twice).items())
+    assert len(twice.patches) == 2
+
+
+def test_strength_zero_leaves_a_part_as_it_is(tiny, kohya):
+    assert _apply(tiny, kohya, 0.0, 0.0) == (tiny.model, tiny.text_encoder)
+    assert _apply(tiny, kohya, 1.0, 0.0)[1] is tiny.text_encoder
+    assert _apply(tiny, kohya, 0.0, 1.0)[0] is tiny.model
+
+
+def test_without_a_text_encoder_its_part_is_left_out(tiny, kohya):
+    model, text = apply_lora(tiny.model, None, kohya)
+
+    assert text is None
+    assert len(model.patches) == 1
+
+
+def _write(tmp_path, tensors):
+    save_file(tensors, tmp_path / "x.safetensors")
+    return tmp_path / "x.safetensors"
+
+
+def test_a_convolution_is_changed(tiny, tmp_path):
+    name, stem = "down_blocks.0.resnets.0.conv1.weight", "lora_unet_down_blocks_0_resnets_0_conv1"
+    weight = tiny.model.weights.tensors[name]
+    up, down = torch.randn(32, 4, 1, 1), torch.randn(4, 32, 3, 3)
+    path = _write(tmp_path, {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down})
+
+    model, _ = _apply(tiny, path)
+
+    x = torch.randn(1, 32, 8, 8)
+    conv = torch.nn.functional.conv2d
+    expected = conv(x, weight, padding=1) + conv(conv(x, down, padding=1), up)
+    assert relative_error(conv(x, _parameters(model)[name], padding=1), expected) < 1e-5
+
+
+def test_a_convolution_with_three_factors_is_changed(tiny, tmp_path):
+    name, stem = "mid_block.resnets.0.conv2.weight", "lora_unet_mid_block_resnets_0_conv2"
+    weight = tiny.model.weights.tensors[name]
+    up, mid, down = torch.randn(128, 4, 1, 1), torch.randn(4, 4, 3, 3), torch.randn(4, 128, 1, 1)
+    factors = {"lora_up": up, "lora_mid": mid, "lora_down": down}
+    path = _write(tmp_path, {f"{stem}.{kind}.weight": t for kind, t in factors.items()})
+
+    model, _ = _apply(tiny, path)
+
+    x = torch.randn(1, 128, 8, 8)
+    conv = torch.nn.functional.conv2d
+    expected = conv(x, weight, padding=1) + conv(conv(conv(x, down), mid, padding=1), up)
+    assert relative_error(conv(x, _parameters(model)[name], padding=1), expected) < 1e-5
+
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+SPELLINGS = {
+    "kohya": ("lora_unet_" + LAYER.replace(".", "_") + ".lora_down.weight", "lora_up"),
+    "PEFT": (f"unet.{LAYER}.lora_A.weight", "lora_B"),
+    "PEFT with an adapter name": (f"unet.{LAYER}.lora_A.default.weight", "lora_B"),
+    "saved by PEFT": (f"base_model.model.{LAYER}.lora_A.weight", "lora_B"),
+    "diffusers": (f"unet.{LAYER}.lora.down.weight", "lora.up"),
+    "attention processors": ("unet." + LAYER.replace("attn1.to_out.0", "attn1.processor.to_out_lora.down.weight"), "lora.up"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_of_a_layer_is_understood(spelling, tiny, tmp_path):
+    down_name, up_word = SPELLINGS[spelling]
+    down_word = {"lora_up": "lora_down", "lora_B": "lora_A", "lora.up": "lora.down"}[up_word]
+    down, up = torch.randn(4, 32), torch.randn(32, 4)
+    path = _write(tmp_path, {down_name: down, down_name.replace(down_word, up_word): up})
+
+    model, _ = _apply(tiny, path)
+
+    assert list(model.patches[0].changes) == [f"{LAYER}.weight"]
+
+
+def test_every_layer_that_does_not_fit_is_named_in_one_error(tiny, tmp_path):
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    path = _write(
+        tmp_path,
+        {
+            f"{stem}.lora_down.weight": torch.zeros(4, 99),
+            f"{stem}.lora_up.weight": torch.zeros(32, 4),
+            "lora_unet_surprise.lora_down.weight": torch.zeros(4, 32),
+            "lora_unet_surprise.lora_up.weight": torch.zeros(32, 4),
+            "lora_unet_mid_block_resnets_0_conv1.lora_down.weight": torch.zeros(4, 128, 3, 3),
+        },
+    )
+
+    with pytest.raises(ModelFileError) as error:
+        _apply(tiny, path)
+
+    text = str(error.value)
+    assert "3 layers do not fit" in text
+    assert f"{stem}: [32, 4] x [4, 99] do not make [32, 32]" in text
+    assert "lora_unet_surprise is no layer of this model" in text
+    assert "lora_unet_mid_block_resnets_0_conv1 lacks up" in text
+
+
+def test_a_tensor_that_is_no_part_of_a_lora_is_named(tiny, kohya, tmp_path):
+    path = _write(tmp_path, {**load_file(kohya), "lora_unet_x.surprise": torch.zeros(1)})
+
+    with pytest.raises(ModelFileError, match="lora_unet_x.surprise is no part of a LoRA"):
+        _apply(tiny, path)
+
+
+def test_a_lora_of_another_family_is_refused(tiny, tmp_path):
+    stem = "lora_te2_text_model_encoder_layers_0_mlp_fc1"
+    path = _write(tmp_path, {f"{stem}.lora_down.weight": torch.zeros(4, 64), f"{stem}.lora_up.weight": torch.zeros(256, 4)})
+
+    with pytest.raises(UnsupportedModel, match="it is an SDXL LoRA, and the model is Stable Diffusion 1"):
+        _apply(tiny, path)
+
+
+def test_other_adapters_are_named(tiny, tmp_path):
+    with pytest.raises(UnsupportedModel, match="it holds LoHa layers"):
+        _apply(tiny, _write(tmp_path, {"lora_unet_conv_in.hada_w1_a": torch.zeros(4, 4)}))
+
+
+def test_a_checkpoint_is_no_lora(tiny, tiny_path):
+    with pytest.raises(ModelFileError, match="cannot apply it as a LoRA: it is a Stable Diffusion 1 checkpoint"):
+        _apply(tiny, tiny_path)
+
+
+def test_a_model_of_another_kind_is_refused(kohya):
+    with pytest.raises(UnsupportedModel, match="hold no weights that a LoRA could change"):
+        apply_lora(object(), None, kohya)
+
+
+def test_a_patch_of_an_unknown_weight_is_refused(tiny):
+    with pytest.raises(WeftError, match="it has no weight 'surprise'"):
+        tiny.model.with_patch(Patch({"surprise": lambda weight: weight}))
+    with pytest.raises(WeftError, match="it has no weight 'surprise'"):
+        tiny.text_encoder.with_patch(Patch({"surprise": lambda weight: weight}))

@@ -7,6 +7,7 @@ least recently used go when the limit is reached.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -28,11 +29,7 @@ MIN_SECONDS = 0.005
 
 _FREE_SHARE = 0.1
 _TYPES: dict[str, type] = {"Latent": Latent, "Cond": Cond, "Conditioning": Conditioning}
-_FIELDS: dict[str, tuple[str, ...]] = {
-    "Latent": ("samples", "noise_mask", "batch_index"),
-    "Cond": ("tokens", "pooled", "options"),
-    "Conditioning": ("entries",),
-}
+_FIELDS = {name: tuple(f.name for f in dataclasses.fields(type_)) for name, type_ in _TYPES.items()}
 
 
 class DiskStore:

@@ -152,8 +152,8 @@ def set_area_percentage(
     conditioning: Conditioning,
     width: Fraction = 1.0,
     height: Fraction = 1.0,
-    x: Fraction = 0,
-    y: Fraction = 0,
+    x: Fraction = 0.0,
+    y: Fraction = 0.0,
     strength: Strength = 1.0,
 ) -> Conditioning:
     """Limit a conditioning to a rectangle of the picture, given in shares of its size.

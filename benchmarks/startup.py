@@ -31,7 +31,10 @@ def workflow(count):
             nodes[str(i)] = {"class_type": "PreviewAny", "inputs": {"source": [str(i - 1), 0]}}
         else:
             first = [str(i - 1), 0] if i % 8 else f"text {i}"
-            nodes[str(i)] = {"class_type": "StringConcatenate", "inputs": {"string_a": first, "string_b": "b", "delimiter": " "}}
+            nodes[str(i)] = {
+                "class_type": "StringConcatenate",
+                "inputs": {"string_a": first, "string_b": "b", "delimiter": " "},
+            }
     return nodes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import engine
+from engine.cli.batch import batch
 from engine.cli.catalogue import models, nodes, schema
 from engine.cli.complete import completion
 from engine.cli.doctor import doctor
@@ -22,5 +23,5 @@ def weft() -> None:
     """
 
 
-for command in (run, validate, explain, nodes, schema, models, doctor, completion):
+for command in (run, batch, validate, explain, nodes, schema, models, doctor, completion):
     weft.add_command(command)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from engine.cli.console import emit, lasting
+from engine.cli.console import emit, is_terminal, lasting
 from engine.events import (
     NodeErred,
     NodeExpanded,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 0.5
 """A node that took longer leaves a line behind."""
+
+ESTIMATE_SECONDS = 3600.0
+"""The time that is left is judged by the pace over this long."""
 
 
 class Watcher(Protocol):
@@ -81,9 +85,13 @@ class Lines(Silence):
 
 
 class Bars(Silence):
-    """A bar for the nodes of the run and one for the steps of the node that runs, on standard error."""
+    """A bar for the nodes of the run and one for the steps of the node that runs, on standard error.
 
-    def __init__(self) -> None:
+    Args:
+        variations: How many runs there will be; more than 0 adds a bar for them, with the time that is left.
+    """
+
+    def __init__(self, variations: int = 0) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -95,7 +103,10 @@ class Bars(Silence):
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=is_terminal(sys.stdout),  # a pipe gets what is printed, not the console
+            speed_estimate_period=ESTIMATE_SECONDS,
         )
+        self._batch = self._progress.add_task("variations", total=variations) if variations else None
         self._run: Any = None
         self._node: Any = None
         self._names: dict[str, str] = {}
@@ -146,10 +157,15 @@ class Bars(Silence):
             case NodesCached():
                 pass
 
+    def variation_done(self) -> None:
+        """One of the runs is over."""
+        if self._batch is not None:
+            self._progress.advance(self._batch)
+
     def _finished(self, node: str, seconds: float) -> None:
         self._progress.advance(self._run)
         steps = self._steps.pop(node, None)
-        if seconds >= SLOW_SECONDS:
+        if seconds >= SLOW_SECONDS and self._batch is None:
             pace = f"  {seconds / steps:.3f} s a step" if steps else ""
             self._progress.console.print(
                 f"  {self._names.get(node, node)}  {lasting(seconds)}{pace}", markup=False, highlight=False, style="dim"

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import heapq
 import queue
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.cache.values import Listed, Result
+from engine.calls import NotReady, Pending, calls_of, merged, unpacked
+from engine.coroutines import CoroutineThread
 from engine.errors import CycleError, NodeFailed, RunCancelled, UnencodableValue, WeftError, WorkflowInvalid
 from engine.events import (
     NodeErred,
@@ -26,10 +27,11 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
 )
-from engine.fingerprint import Bound, FileDigests, canonical, digest, keys, link_identity
-from engine.graph import Graph, Link, Node
+from engine.fingerprint import FileDigests, digest, link_identity
+from engine.graph import Link
 from engine.plan import plan
-from engine.types import Expansion, Lazy, Shown
+from engine.subgraph import prefixed, subgraph_keys, unbind
+from engine.types import Expansion, Shown
 from engine.validate import check
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from engine.events import Sink
     from engine.folders import Folders
     from engine.plan import Memory, Plan, Step
-    from engine.schema import Catalog, Kind
+    from engine.schema import Catalog
     from engine.validate import Checked, CheckedNode
 
 _SHORT = 80
@@ -161,13 +163,6 @@ def _ignore(_: object) -> None:
     pass
 
 
-class _NotReady(BaseException):
-    """A lazy input was asked for that is not there yet. Not an Exception, so that no node swallows it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
 class _Handle:
     """What a node sees of its run."""
 
@@ -208,41 +203,6 @@ class _Handle:
             raise RunCancelled
 
 
-class _Loop:
-    """An event loop in a thread of its own; what finishes is put into `inbox`."""
-
-    def __init__(self, inbox: queue.SimpleQueue[Any]) -> None:
-        import asyncio  # a run without coroutine nodes does not pay for it
-
-        self._inbox = inbox
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="weft-async", daemon=True)
-        self._thread.start()
-
-    def start(self, task: int, function: Callable[..., Any], calls: list[dict[str, Any]]) -> None:
-        import asyncio
-
-        async def work() -> list[Any]:
-            return list(await asyncio.gather(*(function(**call) for call in calls)))
-
-        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
-        future.add_done_callback(lambda done: self._inbox.put((task, done)))
-
-    def close(self) -> None:
-        import asyncio
-
-        async def cancel_all() -> None:
-            tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(cancel_all(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
-        self._loop.close()
-
-
 class _Execution:
     """The state of one run."""
 
@@ -274,7 +234,7 @@ class _Execution:
         self.skipped: dict[str, str] = {}
         self.shown: dict[str, Shown] = {}
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.loop: _Loop | None = None
+        self.loop: CoroutineThread | None = None
         self.in_flight = 0
         self.add(plan_.steps)
         for target in plan_.targets:  # what is known now may be let go before the run ends
@@ -425,19 +385,19 @@ class _Execution:
                     if type(raw) is Expansion:
                         self.expand(index, [raw], started, is_mapped=False)
                         return
-                    outputs, shown = _unpacked(kind, raw)
+                    outputs, shown = unpacked(kind, raw)
                     self.finish(index, outputs, shown, time.perf_counter() - started)
                     return
             else:
                 self.started[index] = started
                 has_lists = self.gather(node, inputs)
-            calls = _calls(kind, inputs, has_lists=has_lists)
+            calls = calls_of(kind, inputs, has_lists=has_lists)
             if kind.run_parameter is not None:
                 for call in calls:
                     call[kind.run_parameter] = _Handle(self, node.id)
             if kind.is_async:
                 if self.loop is None:
-                    self.loop = _Loop(self.inbox)
+                    self.loop = CoroutineThread(self.inbox)
                 self.in_flight += 1
                 self.loop.start(index, kind.function, calls)
                 return
@@ -447,7 +407,7 @@ class _Execution:
                     raise RunCancelled  # noqa: TRY301 - the same path as a node that notices itself
                 raws.append(self.call(node, call))
             self.returned(index, raws, is_mapped=has_lists and not kind.whole_lists)
-        except _NotReady as need:
+        except NotReady as need:
             self.ask(index, need.name)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
             self.fail(index, cause, inputs)
@@ -459,7 +419,7 @@ class _Execution:
         for name, (source, port) in node.links.items():
             key = self.keys[source]
             if name in ports and ports[name].lazy and key not in self.values:
-                inputs[name] = _Pending(name)
+                inputs[name] = Pending(name)
                 continue
             value = self.values[key][port]
             has_lists = has_lists or type(value) is Listed
@@ -486,7 +446,7 @@ class _Execution:
         if any(type(raw) is Expansion for raw in raws):
             self.expand(index, raws, started, is_mapped=is_mapped)
             return
-        outputs, shown = _merged(step.node.kind, [_unpacked(step.node.kind, raw) for raw in raws], is_mapped=is_mapped)
+        outputs, shown = merged(step.node.kind, [unpacked(step.node.kind, raw) for raw in raws], is_mapped=is_mapped)
         self.finish(index, outputs, shown, time.perf_counter() - started)
 
     def collect(self) -> None:
@@ -502,7 +462,7 @@ class _Execution:
             raws = done.result()
             has_lists = self.gather(step.node, inputs)
             self.returned(index, raws, is_mapped=has_lists and not step.node.kind.whole_lists)
-        except _NotReady as need:
+        except NotReady as need:
             self.ask(index, need.name)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
             self.fail(index, cause, inputs)
@@ -599,7 +559,7 @@ class _Execution:
             if type(raw) is not Expansion:
                 continue
             prefix = f"{parent.id}.{number}."
-            fragment = _prefixed(raw.graph, prefix, identities, self.job.files)
+            fragment = prefixed(raw.graph, prefix, identities, self.job.files)
             clash = next((i for i in fragment.nodes if i in self.nodes), None)
             if clash is not None:
                 msg = f"{parent.kind.id} made a subgraph with the id {clash!r}, which exists already"
@@ -609,9 +569,9 @@ class _Execution:
             if problems:
                 raise WorkflowInvalid(problems, source=f"subgraph of {parent.kind.id}")
             self.nodes.update(checked.nodes)
-            fragment_keys = _fragment_keys(checked, self.keys, self.job)
+            fragment_keys = subgraph_keys(checked, self.keys, self.job.files, self.job.salt)
             self.keys.update(fragment_keys)
-            _unbind(checked.nodes.values())
+            unbind(checked.nodes.values())
             wanted = [prefix + v.node for v in raw.outputs if type(v) is Link and prefix + v.node in checked.nodes]
             targets = dict.fromkeys([*wanted, *checked.effects])
             self.retained.update(self.keys[t] for t in targets)
@@ -657,18 +617,18 @@ class _Execution:
         step = self.steps[index]
         kind = step.node.kind
         try:
-            unpacked: list[tuple[tuple[Any, ...], Shown | None]] = []
+            parts: list[tuple[tuple[Any, ...], Shown | None]] = []
             for raw in raws:
                 if type(raw) is not Expansion:
-                    unpacked.append(_unpacked(kind, raw))
+                    parts.append(unpacked(kind, raw))
                     continue
                 outputs = tuple(self.resolved(v) if type(v) is Link else v for v in raw.outputs)
                 if len(outputs) != len(kind.outputs):
                     msg = f"{kind.id} has {len(kind.outputs)} outputs, but its subgraph gives {len(outputs)}"
                     raise WeftError(msg)  # noqa: TRY301 - reported as the node's failure
-                unpacked.append((outputs, None))
-            merged, shown = _merged(kind, unpacked, is_mapped=is_mapped)
-            self.finish(index, merged, shown, time.perf_counter() - started)
+                parts.append((outputs, None))
+            outputs, shown = merged(kind, parts, is_mapped=is_mapped)
+            self.finish(index, outputs, shown, time.perf_counter() - started)
         except Exception as cause:  # noqa: BLE001 - whatever goes wrong here is the node's failure
             self.fail(index, cause, {})
 
@@ -680,155 +640,6 @@ class _Execution:
             msg = f"{node.kind.id} has no output {link.port!r}"
             raise WeftError(msg)
         return self.values[self.keys[link.node]][port]
-
-
-class _Pending:
-    """Stands in the inputs for a lazy value that is not there yet."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self) -> Any:
-        raise _NotReady(self.name)
-
-
-def _calls(kind: Kind, inputs: dict[str, Any], *, has_lists: bool) -> list[dict[str, Any]]:
-    """The calls that inputs stand for.
-
-    Call i takes element i of every list, shorter lists repeat their last element; where the kind takes whole lists there
-    is one call, and other inputs take the first element.
-
-    Raises:
-        WeftError: if a list is empty while another input is not.
-    """
-    if kind.whole_lists:
-        call: dict[str, Any] = {}
-        for name, value in inputs.items():
-            port = kind.inputs.get(name)
-            if port is not None and port.whole_list:
-                call[name] = list(value) if type(value) is Listed else ([] if value is None else [value])
-            else:
-                first = _element(value, 0, name)
-                call[name] = _lazy(first) if port is not None and port.lazy else first
-        return [call]
-    if has_lists:
-        lengths = [len(v) for v in inputs.values() if type(v) is Listed]
-        if not any(lengths) and len(lengths) == len(inputs):
-            return [{}]
-        count = max([*lengths, 1 if len(lengths) < len(inputs) else 0])
-    else:
-        count = 1
-    calls = []
-    for i in range(count):
-        call = {name: _element(value, i, name) for name, value in inputs.items()}
-        for name, port in kind.inputs.items():
-            if port.lazy and name in call:
-                call[name] = _lazy(call[name])
-        calls.append(call)
-    return calls
-
-
-def _lazy(value: Any) -> Lazy[Any]:
-    return Lazy(value) if type(value) is _Pending else Lazy(lambda: value)
-
-
-def _element(value: Any, i: int, name: str) -> Any:
-    if type(value) is not Listed:
-        return value
-    if not value:
-        msg = f"the list for {name!r} is empty while other inputs have values"
-        raise WeftError(msg)
-    return value[min(i, len(value) - 1)]
-
-
-def _unpacked(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
-    """(outputs, shown) of what a function returned."""
-    if kind.single:
-        if kind.show_output is not None:
-            return (), raw
-        if not kind.outputs:
-            return (), None
-        if kind.outputs[0].is_list:
-            return (Listed(raw),), None
-        return (raw,), None
-    shown = None
-    if not isinstance(raw, tuple):
-        msg = f"{kind.id} returned {type(raw).__name__} instead of a tuple"
-        raise WeftError(msg)
-    values = list(raw)
-    if kind.show_output is not None and kind.show_output < len(values):
-        shown = values.pop(kind.show_output)
-    if len(values) != len(kind.outputs):
-        msg = f"{kind.id} returned {len(values)} outputs instead of {len(kind.outputs)}"
-        raise WeftError(msg)
-    return tuple(Listed(v) if o.is_list else v for v, o in zip(values, kind.outputs, strict=True)), shown
-
-
-def _merged(
-    kind: Kind, parts: list[tuple[tuple[Any, ...], Shown | None]], *, is_mapped: bool
-) -> tuple[tuple[Any, ...], Shown | None]:
-    """The results of several calls as one: outputs become lists, list outputs are joined, what is shown adds up."""
-    if not is_mapped:
-        return parts[0]
-    outputs = []
-    for i, output in enumerate(kind.outputs):
-        if output.is_list:
-            joined = Listed(v for part, _ in parts for v in (part[i] if type(part[i]) is Listed else (part[i],)))
-            outputs.append(joined)
-        else:
-            outputs.append(Listed(part[i] for part, _ in parts))
-    entries: dict[str, tuple[Any, ...]] = {}
-    for _, shown in parts:
-        if shown is not None:
-            for name, values in shown.entries.items():
-                entries[name] = (*entries.get(name, ()), *values)
-    return tuple(outputs), Shown(entries) if entries else None
-
-
-def _prefixed(graph: Graph, prefix: str, identities: Mapping[int, bytes], files: FileDigests) -> Graph:
-    """A subgraph with its ids made unique and the values that it holds bound to their identities."""
-    nodes: dict[str, Node] = {}
-    for node_id, node in graph.nodes.items():
-        inputs: dict[str, Any] = {}
-        for name, value in node.inputs.items():
-            if type(value) is Link:
-                inputs[name] = Link(prefix + value.node, value.port) if value.node in graph.nodes else value
-            elif type(value) in {int, float, bool, str, type(None), Bound}:
-                inputs[name] = value
-            else:
-                identity = identities.get(id(value))
-                inputs[name] = Bound(value, identity if identity is not None else _identity(value, files))
-        nodes[prefix + node_id] = replace(node, inputs=inputs)
-    return Graph(nodes)
-
-
-_unnamed = iter(range(1 << 62))
-
-
-def _identity(value: Any, files: FileDigests) -> bytes:
-    """Canonical bytes of a value; bytes that nothing else has where there are none, so that it runs rather than lies."""
-    try:
-        return canonical(value, files)
-    except UnencodableValue:
-        return b"?%d;%d;" % (time.time_ns(), next(_unnamed))
-
-
-def _fragment_keys(checked: Checked, outer: Mapping[str, bytes], job: Job) -> dict[str, bytes]:
-    around = {source: outer[source] for node in checked.nodes.values() for source, _ in node.links.values() if source in outer}
-    found = keys(checked, job.files, salt=job.salt, outer=around)
-    return {i: found[i] for i in checked.nodes}
-
-
-def _unbind(nodes: Iterable[CheckedNode]) -> None:
-    """Put values in the place of their bindings, now that the keys are known."""
-    for node in nodes:
-        for name, value in node.literals.items():
-            if type(value) is Bound:
-                port = node.kind.inputs.get(name)
-                is_list = port is not None and port.whole_list and isinstance(value.value, list)
-                node.literals[name] = Listed(value.value) if is_list else value.value
 
 
 def _digests(inputs: Mapping[str, Any]) -> dict[str, bytes]:

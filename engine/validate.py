@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.errors import CycleError, Problem, WeftError, WorkflowInvalid
 from engine.fingerprint import Bound, FileDigests, canonical
 from engine.graph import Graph, Link, Mode, Node
+from engine.inactive import without_inactive
+from engine.order import ordered
 from engine.schema import MISSING, WIDGET_TYPES, Catalog, Input, Kind, compatible
 from engine.types import PORT_TYPES
 
@@ -249,7 +251,7 @@ def check(
         again = _recheck(graph, catalog, folders, previous)
         if again is not None:
             return again
-    effective = _without_inactive(graph, catalog)
+    effective = without_inactive(graph, catalog)
     checker = _Checker(effective, catalog, folders, context or {})
     sound: dict[str, CheckedNode] = {}
     dynamic: list[str] = []
@@ -259,14 +261,14 @@ def check(
             sound[node_id] = checked
             if checked.kind.has_files:
                 dynamic.append(node_id)
-    ordered, cyclic = _ordered(sound, context or {})
+    in_order, cyclic = ordered(sound, context or {})
     problems = checker.problems
     if cyclic:
         path = Graph({i: effective[i] for i in cyclic}).cycle() or tuple(cyclic)
         names = " -> ".join(path)
         problem = Problem("cycle", f"links form a cycle: {names}", node=path[0], details={"path": list(path)})
         problems.append(problem)
-    return Checked(graph, ordered, tuple(problems), dynamic=tuple(dynamic))
+    return Checked(graph, in_order, tuple(problems), dynamic=tuple(dynamic))
 
 
 def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked) -> Checked | None:
@@ -309,10 +311,10 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
         same_links = same_links and checked.links == nodes[node_id].links
         nodes[node_id] = checked
     if not same_links:
-        ordered, cyclic = _ordered({i: nodes[i] for i in new}, {})
+        in_order, cyclic = ordered({i: nodes[i] for i in new}, {})
         if cyclic:
             return None
-        nodes = ordered
+        nodes = in_order
     for node_id in rewrite:
         before_node = nodes[node_id]
         nodes[node_id] = CheckedNode(node_id, new[node_id], before_node.kind, before_node.literals, before_node.links, folders)
@@ -533,132 +535,6 @@ def _coerced_union(value: Any, names: list[str]) -> Any:
         if coerced is not MISSING:
             return coerced
     return MISSING
-
-
-def _ordered(nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]) -> tuple[dict[str, CheckedNode], list[str]]:
-    """Sound nodes in topological order, depth first, without recursion; and ids that a cycle keeps out.
-
-    Nodes that depend on an unsound node are left out as well.
-    """
-    consumed: set[str] = set()
-    for node in nodes.values():
-        for source, _ in node.links.values():
-            consumed.add(source)
-    ordered: dict[str, CheckedNode] = {}
-    unsound: set[str] = set()
-    opened: set[str] = set()
-    roots = [i for i in nodes if i not in consumed]
-    seen = 0
-    for root_set in (roots, nodes):  # the second pass reaches what only a cycle consumes
-        for root in root_set:
-            if root in ordered or root in unsound or root in opened:
-                continue
-            stack = [root]
-            while stack:
-                node_id = stack[-1]
-                if node_id in ordered or node_id in unsound:
-                    stack.pop()
-                    continue
-                node = nodes[node_id]
-                links = node.links
-                if node_id in opened:
-                    stack.pop()
-                    is_sound = True
-                    for source, _ in links.values():
-                        if source not in ordered and source not in context:
-                            is_sound = False
-                    if is_sound:
-                        ordered[node_id] = node
-                    else:
-                        unsound.add(node_id)
-                    continue
-                opened.add(node_id)
-                seen += 1
-                for source, _ in links.values():
-                    if source in ordered or source in opened or source in context:
-                        continue
-                    if source in nodes:
-                        stack.append(source)
-    return ordered, _cyclic(nodes, ordered) if len(ordered) < len(nodes) else []
-
-
-def _cyclic(nodes: Mapping[str, CheckedNode], ordered: Mapping[str, CheckedNode]) -> list[str]:
-    """Of the nodes that are not in order, those on or between cycles: what is left after peeling off the ends."""
-    left = {
-        i: {s for s, _ in n.links.values() if s in nodes and s not in ordered} for i, n in nodes.items() if i not in ordered
-    }
-    broken = [i for i, sources in left.items() if not sources]
-    children: dict[str, list[str]] = {}
-    for node_id, sources in left.items():
-        for source in sources:
-            children.setdefault(source, []).append(node_id)
-    while broken:
-        gone = broken.pop()
-        left.pop(gone, None)
-        for child in children.get(gone, ()):
-            if child in left:
-                left[child].discard(gone)
-                if not left[child]:
-                    broken.append(child)
-    return list(left)
-
-
-def _without_inactive(graph: Graph, catalog: Catalog) -> Mapping[str, Node]:
-    """The nodes that take part, with links led around bypassed nodes and cut at muted ones."""
-    nodes = graph.nodes
-    if all(node.mode is Mode.ACTIVE for node in nodes.values()):
-        return nodes
-    active: dict[str, Node] = {}
-    for node_id, node in nodes.items():
-        if node.mode is not Mode.ACTIVE:
-            continue
-        inputs: dict[str, Any] = {}
-        for name, value in node.inputs.items():
-            if type(value) is Link:
-                kind = catalog.get(node.kind)
-                port = kind.inputs.get(name) if kind else None
-                resolved = _passed(graph, catalog, value, port.type if port else "*")
-                if resolved is not None:
-                    inputs[name] = resolved
-            else:
-                inputs[name] = value
-        active[node_id] = Node(node.kind, inputs, node.title, node.mode, node.meta)
-    return active
-
-
-def _passed(graph: Graph, catalog: Catalog, link: Link, wanted: str) -> Any:
-    """What stands for a link after bypassing: a link to an active node, a value, or None where a muted node cuts it."""
-    seen: set[str] = set()
-    value: Any = link
-    while type(value) is Link:
-        node = graph.nodes.get(value.node)
-        if node is None or node.mode is Mode.ACTIVE:
-            return value
-        if node.mode is Mode.MUTED or value.node in seen:
-            return None
-        seen.add(value.node)
-        kind = catalog.get(node.kind)
-        name = _bypass_input(kind, value.port, node, wanted) if kind else None
-        value = node.inputs.get(name) if name else None
-    return value
-
-
-def _bypass_input(kind: Kind, port: int | str, node: Node, wanted: str) -> str | None:
-    """The input that passes through a bypassed node: declared, else the same place, else the first that fits."""
-    index = kind.output_index(port)
-    if index is None:
-        return None
-    output = kind.outputs[index]
-    if output.name in kind.bypass:
-        return kind.bypass[output.name]
-    inputs = list(kind.inputs.values())
-    if index < len(inputs) and compatible(inputs[index].type, output.type) and compatible(inputs[index].type, wanted):
-        return inputs[index].name
-    fitting = [p for p in inputs if p.type == wanted] or [
-        p for p in inputs if compatible(p.type, output.type) and compatible(p.type, wanted) and not p.is_widget
-    ]
-    linked = [p for p in fitting if p.name in node.inputs]
-    return (linked or fitting)[0].name if fitting else None
 
 
 def _near(name: str, known: Iterable[str]) -> str | None:

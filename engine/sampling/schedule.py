@@ -160,5 +160,10 @@ class DiscreteSchedule:
 
 
 def _per_row(sigma: Tensor, x: Tensor) -> Tensor:
-    """`sigma` shaped to broadcast over the rows of `x`."""
+    """`sigma` shaped to broadcast over the rows of `x`.
+
+    A number on the CPU stays one: it may then meet tensors of any device without a copy.
+    """
+    if sigma.ndim == 0:
+        return sigma
     return sigma.reshape(sigma.shape + (1,) * (x.ndim - sigma.ndim))

@@ -18,6 +18,9 @@ from tests.sampling.denoisers import ContextModel, GaussianModel, close, conditi
 
 SHAPE = (1, 4, 16, 16)
 
+DRAWING = frozenset({"euler_ancestral", "lcm"})
+"""Samplers that draw noise on the device, which the meta device cannot do."""
+
 
 def run(model, *, sampler_name="euler", steps=6, latent=None, levels=None, **more):
     if levels is None:
@@ -162,6 +165,19 @@ def test_a_preview_is_a_small_picture():
     assert picture.shape == (1, 3, 2, 3)
     assert picture[0, 0, 0].tolist() == [0.0, 0.5, 1.0]
     assert preview(latent, LatentFormat()) is None
+
+
+@pytest.mark.parametrize("sampler", sorted(set(AVAILABLE_SAMPLERS) - DRAWING))
+def test_nothing_waits_for_the_device(sampler):
+    """Tensors of the meta device have no values: whoever reads one, as a synchronisation does, fails."""
+    model = ContextModel(device=torch.device("meta"))
+    positive = conditioning(1.0, entry(2.0, area=(8, 8, 0, 0)), entry(3.0, end_percent=0.4))
+
+    result = run(
+        model, sampler_name=sampler, positive=positive, cfg=7.5, noise_mask=torch.ones(1, 4, 4), on_step=lambda *_: None
+    )
+
+    assert result.shape == SHAPE
 
 
 def test_sampling_costs_little_more_than_its_network():

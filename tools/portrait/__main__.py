@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, default=TARGET, help="the checkpoint to write, score or sample")
     parser.add_argument("--prompts", type=int, default=200, help="score: how many random prompts")
     parser.add_argument("--cfg", type=float, default=7.0)
+    parser.add_argument("--workers", type=int, default=1, help="training: single-threaded processes that share the work")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--out", type=Path, help="grid: the picture to write; score: where to put the samples")
     args = parser.parse_args()
@@ -46,17 +47,19 @@ def main() -> None:
 
         text.train(args.run, args.clip, list(range(args.shards * data.SHARD)), **length)
     elif args.stage == "train-vae":
-        from tools.portrait import vae
+        from tools.portrait import team, vae
 
-        vae.train(args.run, drawings, **length)
+        team.run(args.workers, vae.train, args.run, drawings, **length)
     elif args.stage == "refine":
-        from tools.portrait import vae
+        from tools.portrait import team, vae
 
-        vae.refine(args.run, drawings, **length)
+        team.run(args.workers, vae.refine, args.run, drawings, **length)
     elif args.stage == "train-unet":
-        from tools.portrait import diffusion
+        from tools.portrait import diffusion, team
 
-        diffusion.train(args.run, drawings, args.clip, **length)
+        team.run(args.workers, diffusion.encode, args.run, drawings, args.shards)
+        diffusion.latents(args.run)
+        team.run(args.workers, diffusion.train, args.run, args.clip, **length)
     elif args.stage == "export":
         from tools.portrait import export
 

@@ -29,6 +29,11 @@ def draw(folder: Path, shards: Sequence[int]) -> None:
         print(f"drawn {path.name}", flush=True)
 
 
+def shard(folder: Path, k: int) -> Tensor:
+    """One finished shard, [1000, 3, 128, 128] uint8."""
+    return torch.from_numpy(np.load(folder / f"{k:03d}.npy")).permute(0, 3, 1, 2).contiguous()
+
+
 def load(folder: Path) -> tuple[Tensor, list[int]]:
     """All finished shards.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tools.portrait import data, text, vae
 from tools.portrait.pace import Average, Pace, save
+from tools.portrait.team import Team
 
 STEPS = 1000
 
@@ -38,37 +39,46 @@ def build() -> UNet2DConditionModel:
 
 
 @torch.no_grad()
-def encode(folder: Path, pictures: Path, batch: int = 25) -> dict[str, Tensor | list[int]]:
-    """Latents of every drawing by the averaged autoencoder, normalised per channel; kept in `latents.pt`.
-
-    Returns:
-        `latents` [n, 4, 16, 16] float32 with zero mean and unit spread per channel, `mean` and `std` [4], `seeds`.
-    """
-    path = folder / "latents.pt"
-    if path.exists():
-        return torch.load(path)
+def encode(folder: Path, pictures: Path, shards: int, batch: int = 20) -> None:
+    """Latents of the first drawings by the averaged autoencoder, a file a shard in `latents/`; each is made once."""
+    team = Team()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = vae.build()
     model.load_state_dict(torch.load(folder / "vae-average.pt", map_location="cpu")["model"])
     model.to(device).eval()
-    x, seeds = data.load(pictures)
-    parts = []
-    for i in range(0, len(x), batch):
-        with torch.autocast(device.type, torch.bfloat16):
-            z = vae.mean(model, data.to_signed(x[i : i + batch]).to(device))
-        parts.append(z.float().cpu())
-        if i % 2000 == 0:
-            print(f"encoded {i}", flush=True)
-    z = torch.cat(parts)
-    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
-    kept = {"latents": (z - mean[:, None, None]) / std[:, None, None], "mean": mean, "std": std, "seeds": seeds}
-    save(path, **kept)
-    return kept
+    (folder / "latents").mkdir(exist_ok=True)
+    for k in range(team.rank, shards, team.size):
+        path = folder / "latents" / f"{k:03d}.pt"
+        if path.exists():
+            continue
+        parts = []
+        for x in data.shard(pictures, k).split(batch):
+            with torch.autocast(device.type, torch.bfloat16):
+                parts.append(vae.mean(model, data.to_signed(x).to(device)).float().cpu())
+        save(path, z=torch.cat(parts))
+        print(f"encoded {path.name}", flush=True)
+
+
+def latents(folder: Path) -> tuple[Tensor, list[int], Tensor, Tensor]:
+    """The encoded drawings, normalised per channel.
+
+    Returns:
+        Latents [n, 4, 16, 16] float32 with zero mean and unit spread, their seeds, and mean and spread [4] before; the
+        last two are fixed by the first call and kept in `latents.pt`.
+    """
+    paths = sorted((folder / "latents").glob("*.pt"))
+    z = torch.cat([torch.load(p)["z"] for p in paths])
+    seeds = [int(p.stem) * data.SHARD + i for p in paths for i in range(data.SHARD)]
+    kept = folder / "latents.pt"
+    if not kept.exists():
+        save(kept, mean=z.mean((0, 2, 3)), std=z.std((0, 2, 3)))
+    scale = torch.load(kept)
+    mean, std = scale["mean"], scale["std"]
+    return (z - mean[:, None, None]) / std[:, None, None], seeds, mean, std
 
 
 def train(
     folder: Path,
-    pictures: Path,
     clip: Path,
     *,
     steps: int | None,
@@ -82,11 +92,10 @@ def train(
     The loss is the usual one on the noise, weighted by 1 + min(1 / snr, 9): without the weight, the text is ignored
     for a long time, since what it says is settled at high noise.
     """
+    team = Team()
+    batch //= team.size
     torch.manual_seed(seed)
-    kept = encode(folder, pictures)
-    latents, seeds = kept["latents"], kept["seeds"]
-    assert isinstance(latents, Tensor)
-    assert isinstance(seeds, list)
+    codes, seeds, _, _ = latents(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     table = text.Table(text.tokenizer(clip))
     rows, labels = text.prepare(folder / "captions.pt", seeds, table, seed)
@@ -100,7 +109,7 @@ def train(
         lr=peak, betas=(0.9, 0.99), weight_decay=1e-3,
     )  # fmt: skip
     pace = Pace(steps, minutes)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + 1000 * team.rank)
     path = folder / "unet.pt"
     if path.exists():
         old = torch.load(path, map_location=device, weights_only=False)
@@ -108,7 +117,7 @@ def train(
         optimizer.load_state_dict(old["optimizer"])
         average.values, average.count = old["average"], old["count"]
         pace.step, pace.spent_s = old["step"], old["spent_s"]
-        generator.manual_seed(seed + pace.step)
+        generator.manual_seed(seed + pace.step + 1_000_000 * team.rank)
     signal = alphas()
     weights = 1 + (signal / (1 - signal)).reciprocal().clamp(max=9)
     weights = (weights / weights.mean()).to(device)
@@ -116,10 +125,11 @@ def train(
     pad = torch.full((1, text.LENGTH), table.end)
     pad[0, 0] = len(table) - 2
     total, gap = 0.0, 0.0
-    while pace.progress < 1:
-        index = torch.randint(0, len(latents), (batch,), generator=generator)
+    progress = pace.progress
+    while progress < 1:
+        index = torch.randint(0, len(codes), (batch,), generator=generator)
         variant = torch.randint(0, text.VARIANTS, (batch,), generator=generator)
-        z = latents[index]
+        z = codes[index]
         line, target = rows[index, variant].long(), labels[index, variant].long()
         blank = torch.rand(batch, generator=generator) < 0.10
         line = torch.where(blank[:, None], pad, line)
@@ -136,7 +146,7 @@ def train(
         a = signal[t][:, None, None, None]
         noisy = a.sqrt() * z + (1 - a).sqrt() * noise
         for group in optimizer.param_groups:
-            group["lr"] = pace.rate(peak, 200) * group["scale"]
+            group["lr"] = pace.rate(peak, progress, 200) * group["scale"]
         hidden = encoder(input_ids=line).last_hidden_state
         error = (unet(noisy, t, hidden).sample - noise).pow(2).flatten(1).mean(1)
         loss = (weights[t] * error).mean()
@@ -144,10 +154,13 @@ def train(
         reading, _ = readout(hidden[said], line[said], target[said], table.end)
         optimizer.zero_grad(set_to_none=True)
         (loss + 0.02 * reading).backward()
+        pace.tick()
+        progress = team.average(every.parameters(), pace.progress)
         nn.utils.clip_grad_norm_(every.parameters(), 1.0)
         optimizer.step()
         average.update(every)
-        pace.tick()
+        if not team.leads:
+            continue
         total += loss.item()
         if pace.step % 50 == 0:
             if pace.step % 200 == 0:
@@ -155,11 +168,11 @@ def train(
                     other = (unet(noisy, t, hidden.roll(1, 0)).sample - noise).pow(2).flatten(1).mean(1)
                     gap = float((weights[t] * other).mean() / loss)
             print(
-                f"unet step {pace.step} {100 * pace.progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} "
+                f"unet step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} "
                 f"reading {reading.item():.3f} loss with a wrong caption x{gap:.2f}",
                 flush=True,
             )
             total = 0.0
-        if pace.step % 400 == 0 or pace.progress >= 1:
+        if pace.step % 400 == 0 or progress >= 1:
             save(path, every=every.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
             save(folder / "unet-average.pt", every=average.state(every), ids=table.ids, steps=pace.step, spent_s=pace.spent_s)

@@ -42,9 +42,9 @@ class Pace:
         self._mark = now
         self.step += 1
 
-    def rate(self, peak: float, warm_up: int = 100) -> float:
-        """Learning rate now: linear warm-up over the first steps, then a cosine to 2 % of the peak."""
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress))
+    def rate(self, peak: float, progress: float, warm_up: int = 100) -> float:
+        """Learning rate at `progress`: linear warm-up over the first steps, then a cosine to 2 % of the peak."""
+        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
         return peak * cosine * min(1.0, (self.step + 1) / warm_up)
 
 

@@ -127,8 +127,8 @@ def prepare(path: Path, seeds: list[int], table: Table, seed: int = 0) -> tuple[
     """
     if path.exists():
         kept = torch.load(path)
-        if kept["seeds"] == seeds:
-            return kept["rows"], kept["labels"]
+        if kept["seeds"][: len(seeds)] == seeds:
+            return kept["rows"][: len(seeds)], kept["labels"][: len(seeds)]
     rng = np.random.default_rng([seed, 7])
     rows = np.zeros((len(seeds), VARIANTS, LENGTH), np.int16)
     labels = np.zeros((len(seeds), VARIANTS, len(_NAMES)), np.int16)
@@ -166,7 +166,7 @@ def train(folder: Path, clip: Path, seeds: list[int], *, steps: int | None, minu
         index = torch.randint(0, len(flat_rows), (96,), generator=generator)
         line, target = flat_rows[index].long(), flat_labels[index].long()
         for group in optimizer.param_groups:
-            group["lr"] = pace.rate(2e-3)
+            group["lr"] = pace.rate(2e-3, pace.progress)
         loss, right = readout(model(input_ids=line).last_hidden_state, line, target, table.end)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

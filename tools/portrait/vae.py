@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tools.portrait import data
 from tools.portrait.pace import Average, Pace, save
+from tools.portrait.team import Team
 
 SCALE = 0.18215
 WIDTHS = (64, 64, 128, 128)
@@ -93,21 +94,22 @@ def _crops(x: Tensor, index: Tensor, size: int, generator: torch.Generator) -> T
 
 
 def train(
-    folder: Path, pictures: Path, *, steps: int | None, minutes: float | None, seed: int = 0, full_from: float = 0.78
+    folder: Path, pictures: Path, *, steps: int | None, minutes: float | None, seed: int = 0, full_from: float = 0.5, peak: float = 2.2e-3
 ) -> None:
     """Train encoder and decoder together; resumes from `vae.pt` where it exists.
 
     64 x 64 crops until `full_from` of the way, whole pictures after.
     """
+    team = Team()
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + 1000 * team.rank)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build().to(device)
     head = nn.Conv2d(4, 3, 1).to(device)
     both = nn.ModuleList([model, head])
     pace = Pace(steps, minutes)
     average = Average(model, 0.997)
-    optimizer = torch.optim.AdamW(both.parameters(), lr=1.2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(both.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     path = folder / "vae.pt"
     if path.exists():
         kept = torch.load(path, map_location=device, weights_only=False)
@@ -115,20 +117,19 @@ def train(
         optimizer.load_state_dict(kept["optimizer"])
         average.values, average.count = kept["average"], kept["count"]
         pace.step, pace.spent_s = kept["step"], kept["spent_s"]
-        generator.manual_seed(seed + pace.step)
+        generator.manual_seed(seed + pace.step + 1_000_000 * team.rank)
     x, _ = data.load(pictures)
     probe = data.to_signed(data.held_out(48)).to(device)
     total = 0.0
-    while pace.progress < 1:
-        if pace.step % 300 == 0:
-            x, _ = data.load(pictures)
-        size, batch = (64, 8) if pace.progress < full_from else (128, 4)
+    progress = pace.progress
+    while progress < 1:
+        size, batch = (64, 8) if progress < full_from else (128, 3)
         index = torch.randint(0, len(x), (batch,), generator=generator)
         real = _crops(x, index, size, generator).to(device)
         if torch.rand((), generator=generator) < 0.5:
             real = real.flip(-1)
         for group in optimizer.param_groups:
-            group["lr"] = pace.rate(1.2e-3)
+            group["lr"] = pace.rate(peak, progress)
         with torch.autocast(device.type, torch.bfloat16):
             z = mean(model, real)
             spread = z.detach().float().std((0, 2, 3), keepdim=True)
@@ -136,27 +137,31 @@ def train(
             out = decode(model, z + _NOISE * spread * noise)
         z = z.float()
         rgb = F.mse_loss(head(z), F.avg_pool2d(real, 8))
-        weight = 0.5 * max(0.1, 1 - 2 * pace.progress)
+        weight = 0.5 * max(0.1, 1 - 2 * progress)
         # Keeps the latents near unit spread; far weaker than the picture.
         size_of_z = (z * z).mean()
         loss = _loss(out.float(), real) + weight * rgb + 2e-3 * (size_of_z - 1).clamp(min=0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        pace.tick()
+        progress = team.average(both.parameters(), pace.progress)
         nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimizer.step()
         average.update(model)
-        pace.tick()
+        if not team.leads:
+            continue
         total += loss.item()
         if pace.step % 50 == 0:
-            print(f"vae step {pace.step} {100 * pace.progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} z {size_of_z.item():.2f}", flush=True)
+            print(f"vae step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} z {size_of_z.item():.2f}", flush=True)
             total = 0.0
-        if pace.step % 500 == 0 or pace.progress >= 1:
+        if pace.step % 250 == 0 or progress >= 1:
             save(path, both=both.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
             fixed = build().to(device)
             fixed.load_state_dict(average.state(model))
             with torch.no_grad():
                 print(f"vae step {pace.step} held-out {data.psnr(decode(fixed, mean(fixed, probe)), probe).mean():.2f} dB", flush=True)
-    save(folder / "vae-average.pt", model=average.state(model), spent_s=pace.spent_s, steps=pace.step)
+    if team.leads:
+        save(folder / "vae-average.pt", model=average.state(model), spent_s=pace.spent_s, steps=pace.step)
 
 
 def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | None, seed: int = 0) -> None:
@@ -164,14 +169,16 @@ def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | 
 
     Resumes from `refine.pt`; writes `vae-refined.pt`.
     """
+    from tools.portrait import diffusion
+
+    team = Team()
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kept = torch.load(folder / "latents.pt")
-    spread = kept["std"][:, None, None].to(device)
-    centre = kept["mean"][:, None, None].to(device)
+    codes, numbers, centre, spread = diffusion.latents(folder)
+    spread, centre = spread[:, None, None].to(device), centre[:, None, None].to(device)
     x, seeds = data.load(pictures)
     place = {number: i for i, number in enumerate(seeds)}
-    order = torch.tensor([place[number] for number in kept["seeds"]])
+    order = torch.tensor([place[number] for number in numbers])
     model = build()
     model.load_state_dict(torch.load(folder / "vae-average.pt", map_location="cpu")["model"])
     model.to(device).requires_grad_(False)
@@ -182,7 +189,7 @@ def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | 
     peak = 8e-4
     optimizer = torch.optim.AdamW([p for p in learned.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     pace = Pace(steps, minutes)
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch.Generator().manual_seed(seed + 1 + 1000 * team.rank)
     path = folder / "refine.pt"
     if path.exists():
         old = torch.load(path, map_location=device, weights_only=False)
@@ -190,32 +197,36 @@ def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | 
         optimizer.load_state_dict(old["optimizer"])
         average.values, average.count = old["average"], old["count"]
         pace.step, pace.spent_s = old["step"], old["spent_s"]
-        generator.manual_seed(seed + 1 + pace.step)
+        generator.manual_seed(seed + 1 + pace.step + 1_000_000 * team.rank)
     probe = data.to_signed(data.held_out(48)).to(device)
     with torch.no_grad():
         probe_z = mean(model, probe)
     total = 0.0
-    while pace.progress < 1:
+    progress = pace.progress
+    while progress < 1:
         index = torch.randint(0, len(order), (4,), generator=generator)
-        z = kept["latents"][index].to(device)
+        z = codes[index].to(device)
         real = data.to_signed(x[order[index]]).to(device)
         noise = torch.randn(z.shape, generator=generator).to(device)
         for group in optimizer.param_groups:
-            group["lr"] = pace.rate(peak)
+            group["lr"] = pace.rate(peak, progress)
         with torch.autocast(device.type, torch.bfloat16):
             out = decode(model, (z + _NOISE * noise) * spread + centre)
         loss = _loss(out.float(), real)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        pace.tick()
+        progress = team.average(learned.parameters(), pace.progress)
         nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
         optimizer.step()
         average.update(learned)
-        pace.tick()
+        if not team.leads:
+            continue
         total += loss.item()
         if pace.step % 50 == 0:
-            print(f"refine step {pace.step} {100 * pace.progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f}", flush=True)
+            print(f"refine step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f}", flush=True)
             total = 0.0
-        if pace.step % 250 == 0 or pace.progress >= 1:
+        if pace.step % 250 == 0 or progress >= 1:
             save(path, learned=learned.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
             best = average.state(learned)
             state = model.state_dict()

@@ -191,7 +191,7 @@ def read_pickle(path: Path) -> Any:
 
     try:
         is_zip = _is_plain_zip(path)
-        inert = [(_Inert, name) for name in _INERT_GLOBALS]
+        inert: list[Any] = [(_Inert, name) for name in _INERT_GLOBALS]
         with torch.serialization.safe_globals(inert), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickle protocols that it may not read: then it raises
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)

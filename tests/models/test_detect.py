@@ -55,7 +55,10 @@ FILES = {
         "unet",
     ),
     "SD3": (
-        {f"{UNET}joint_blocks.0.context_block.attn.qkv.weight": (1, 1), "first_stage_model.decoder.conv_in.weight": (512, 16, 3, 3)},
+        {
+            f"{UNET}joint_blocks.0.context_block.attn.qkv.weight": (1, 1),
+            "first_stage_model.decoder.conv_in.weight": (512, 16, 3, 3),
+        },
         "sd3",
         "checkpoint",
     ),

@@ -71,29 +71,52 @@ def nms(dets, scores, iou_threshold):
 BEYOND_REPAIR = "from torchvision import part\nraise ImportError('libcudart.so.99')"
 SOUND = "from torchvision import part"
 
-
-@pytest.mark.parametrize(
-    ("content", "imports"), [(BROKEN, True), (BEYOND_REPAIR, False), (SOUND, True), (None, False)],
-    ids=["of another torch", "beyond repair", "sound", "absent"],
-)  # fmt: skip
-def test_weft_runs_whatever_state_torchvision_is_in(content, imports, tmp_path):
-    """An installed package comes first on the path, so the state is that of the stand-in."""
-    if content is not None:
-        (tmp_path / "torchvision").mkdir()
-        (tmp_path / "torchvision" / "part.py").write_text("")
-        (tmp_path / "torchvision" / "__init__.py").write_text(content)
-    code = f"""
+PREPARE = """
 import importlib.util, sys
-if {content is None}:
-    sys.modules["torchvision"] = None
 from engine import devices
 devices.prepare()
 devices.prepare()
-assert (importlib.util.find_spec("torchvision") is not None) == {imports}
+found = importlib.util.find_spec("torchvision") is not None
+"""
+
+
+def _run(code, folder):
+    path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def _install(folder, content):
+    """A stand-in for torchvision, first on the path."""
+    (folder / "torchvision").mkdir()
+    (folder / "torchvision" / "part.py").write_text("")
+    (folder / "torchvision" / "__init__.py").write_text(content)
+
+
+@pytest.mark.parametrize("content", [BROKEN, SOUND], ids=["of another torch", "sound"])
+def test_a_torchvision_of_another_torch_imports_as_a_sound_one_does(content, tmp_path):
+    _install(tmp_path, content)
+
+    _run(PREPARE + "assert found\nimport torchvision.part", tmp_path)
+
+
+def test_a_torchvision_beyond_repair_counts_as_absent(tmp_path):
+    _install(tmp_path, BEYOND_REPAIR)
+
+    _run(PREPARE + "assert not found", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_libraries_import_beside_a_torchvision_beyond_repair(tmp_path):
+    _install(tmp_path, BEYOND_REPAIR)
+    imports = """
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel
-if {imports}:
-    import torchvision.part
 """
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+
+    _run(PREPARE + imports, tmp_path)
+
+
+def test_without_torchvision_there_is_nothing_to_do(tmp_path):
+    _run(
+        'import sys; sys.modules["torchvision"] = None' + PREPARE + "assert not found and 'torch' not in sys.modules", tmp_path
+    )

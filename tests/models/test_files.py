@@ -199,7 +199,9 @@ def test_shards_are_joined_by_their_index(tmp_path):
     assert files.part_shapes(tmp_path, "unet") == {"a": (1,), "b": (1,)}
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "..\\outside.safetensors", "..", "", "gone"])
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/outside.safetensors", "..\\outside.safetensors", "..", "", "gone"]
+)
 def test_an_index_does_not_lead_outside_its_folder(name, tmp_path):
     (tmp_path / "unet").mkdir()
     save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors")

@@ -237,7 +237,7 @@ def test_sizes_that_fit_no_network_are_refused(tiny_tensors, tmp_path):
     odd[f"{VAE}encoder.down.0.block.0.conv1.weight"] = torch.zeros(33, 32, 3, 3)
     save_file(odd, tmp_path / "x.safetensors")
 
-    with pytest.raises(ModelFileError, match="fit no network|do not fit"):
+    with pytest.raises(ModelFileError, match=r"fit no network|do not fit"):
         _load(tmp_path / "x.safetensors")
 
 

@@ -178,7 +178,7 @@ def test_every_layer_that_does_not_fit_is_named_in_one_error(tiny, tmp_path):
 def test_a_tensor_that_is_no_part_of_a_lora_is_named(tiny, kohya, tmp_path):
     path = _write(tmp_path, {**load_file(kohya), "lora_unet_x.surprise": torch.zeros(1)})
 
-    with pytest.raises(ModelFileError, match="lora_unet_x.surprise is no part of a LoRA"):
+    with pytest.raises(ModelFileError, match=r"lora_unet_x\.surprise is no part of a LoRA"):
         _apply(tiny, path)
 
 

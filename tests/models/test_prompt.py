@@ -45,7 +45,8 @@ def test_parentheses_beyond_any_sense_are_text():
 
     (segment,) = segments(nested)
 
-    assert segment.text.startswith("(") and "cat" in segment.text
+    assert segment.text.startswith("(")
+    assert "cat" in segment.text
 
 
 @pytest.mark.parametrize(

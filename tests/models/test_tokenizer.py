@@ -23,7 +23,7 @@ TRICKY = (
     "e\u0301 vs é",
     "一只猫 ねこ 고양이",
     "🐈 👩‍👩‍👧 🇩🇪",
-    "ſ İ ǅ ß",
+    "\u017f İ ǅ ß",
     "\u00a0nbsp\u3000wide\u200bzero",
     "supercalifragilisticexpialidocious",
     "under_score-hyphen/slash\\back",

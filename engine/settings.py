@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import WeftError
+from engine.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,8 +76,7 @@ class Settings:
         """The kinds that can be used.
 
         Raises:
-            WeftError: if a package that was asked for cannot be imported.
-            DeclarationError: if two of them declare the same kind.
+            DeclarationError: if a package that was asked for cannot be imported, or two of them declare the same kind.
         """
         from engine.schema import Catalog
 
@@ -173,12 +172,14 @@ def _declared(name: str) -> Catalog:
     if path.suffix == ".py" or os.sep in name:
         if not path.exists():
             msg = f"cannot load nodes from {name!r}: there is no such file"
-            raise WeftError(msg)
-        sys.path.insert(0, str(path.resolve().parent))
+            raise DeclarationError(msg)
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
         module = path.stem
     try:
         importlib.import_module(module)
     except ImportError as cause:
         msg = f"cannot load nodes from {name!r}: {cause}"
-        raise WeftError(msg) from cause
+        raise DeclarationError(msg) from cause
     return Catalog.load(module)

@@ -29,6 +29,9 @@ MIN_CELL_PX = 96
 MAX_SHEET_PX = 12_000
 """No side of a sheet is longer."""
 
+ONE_ROW = 5
+"""A single axis of at most this many is not wrapped."""
+
 _GAP_PX = 6
 _PAPER, _INK, _FAINT, _EMPTY = (255, 255, 255), (24, 24, 27), (113, 113, 122), (228, 228, 231)
 
@@ -67,7 +70,7 @@ def layout(wanted: Sequence[Variation], records: Sequence[Record]) -> Layout:
     found = list(axes(wanted))
     contents = [_cell(record) for record in records]
     if len(found) < 2:
-        width = max(1, math.ceil(math.sqrt(len(wanted))))
+        width = len(wanted) if len(wanted) <= ONE_ROW else math.ceil(math.sqrt(len(wanted)))
         places = [divmod(i, width) for i in range(len(wanted))]
         captions = [v.labels.get(found[0][0], "") if found else "" for v in wanted]
         return Layout(
@@ -180,7 +183,9 @@ def _fill(picture: PIL.Image.Image, content: Cell, box: tuple[int, int, int, int
             part = file.convert("RGB")
         scale = min(part_w / part.width, part_h / part.height)
         if scale != 1:
-            part = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))), PIL.Image.Resampling.LANCZOS)
+            part = part.resize(
+                (max(1, round(part.width * scale)), max(1, round(part.height * scale))), PIL.Image.Resampling.LANCZOS
+            )
         picture.paste(part, (x + column * part_w + (part_w - part.width) // 2, y + row * part_h + (part_h - part.height) // 2))
 
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from engine.cli.app import weft
     from engine.cli.console import complain
-    from engine.errors import FormatError, NodeFailed, RunCancelled, WeftError, WorkflowInvalid
+    from engine.errors import DeclarationError, FormatError, NodeFailed, RunCancelled, WeftError, WorkflowInvalid
 
     try:
         status = weft.main(args=None if arguments is None else list(arguments), prog_name="weft", standalone_mode=False)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, RunCancelled, KeyboardInterrupt):
         complain("interrupted", level="stopped")
         return INTERRUPTED
-    except (WorkflowInvalid, FormatError) as error:
+    except (WorkflowInvalid, FormatError, DeclarationError) as error:
         complain(str(error))
         return INVALID
     except NodeFailed as error:

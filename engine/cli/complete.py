@@ -26,7 +26,7 @@ def nodes(context: click.Context, _parameter: click.Parameter, incomplete: str) 
     from click.shell_completion import CompletionItem
 
     items = []
-    for node_id, node in _graph(context.params).nodes.items():
+    for node_id, node in _graph(context).nodes.items():
         items.append(CompletionItem(node_id, help=node.title or node.kind))
         if node.title:
             items.append(CompletionItem(node.title, help=node.kind))
@@ -41,7 +41,7 @@ def assignments(context: click.Context, _parameter: click.Parameter, incomplete:
 
     catalog = _settings(context.params).catalog()
     items: list[CompletionItem] = []
-    for node_id, node in _graph(context.params).nodes.items():
+    for node_id, node in _graph(context).nodes.items():
         kind = catalog.get(node.kind)
         if kind is None:
             continue
@@ -57,16 +57,20 @@ def _settings(given: dict[str, Any]) -> Any:
     return settle(models=given.get("models") or (), input_dir=given.get("input_dir"), nodes=given.get("nodes") or ())
 
 
-def _graph(given: dict[str, Any]) -> Graph:
+def _graph(context: click.Context) -> Graph:
     """The workflow on the line, or an empty one."""
+    from pathlib import Path
+
     from engine.errors import FormatError
     from engine.formats.files import load
     from engine.graph import Graph
 
-    files = given.get("file") or given.get("files") or ()
-    names = [files] if isinstance(files, str) else list(files)
+    given = context.params.get("file") or context.params.get("files") or ()
+    named = [given] if isinstance(given, str) else list(given)
+    # An option that still lacks its value leaves all arguments unparsed.
+    file = next((name for name in [*named, *context.args] if Path(name).is_file()), None)
     try:
-        return load(names[0]) if names and names[0] != "-" else Graph()
+        return load(file) if file is not None else Graph()
     except FormatError:
         return Graph()
 

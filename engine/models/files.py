@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -277,20 +277,24 @@ def part_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _part_files(folder: Path, part: str) -> tuple[Path, ...]:
-    """The files that hold the weights of `part`, in the order of preference that `read_part` names."""
+def part_choices(part: str) -> Iterator[tuple[str, str]]:
+    """Where the weights of `part` may be, best first: (name in the folder, pattern of the shards if it is an index)."""
     for suffix, stems in (
         ("safetensors", ("diffusion_pytorch_model", "model")),
         ("bin", ("diffusion_pytorch_model", "pytorch_model")),
     ):
         for variant in ("", ".fp16"):
             for stem in stems:
-                single = folder / part / f"{stem}{variant}.{suffix}"
-                if single.is_file():
-                    return (single,)
-                for index in (f"{stem}.{suffix}.index{variant}.json", f"{stem}{variant}.{suffix}.index.json"):
-                    if (folder / part / index).is_file():
-                        return _shards(folder / part / index)
+                yield f"{part}/{stem}{variant}.{suffix}", ""
+                yield f"{part}/{stem}.{suffix}.index{variant}.json", f"{part}/{stem}{variant}-*.{suffix}"
+                yield f"{part}/{stem}{variant}.{suffix}.index.json", f"{part}/{stem}{variant}-*.{suffix}"
+
+
+def _part_files(folder: Path, part: str) -> tuple[Path, ...]:
+    """The files that hold the weights of `part`: the best choice that is there."""
+    for name, shards in part_choices(part):
+        if (folder / name).is_file():
+            return _shards(folder / name) if shards else (folder / name,)
     msg = f"cannot find the weights of {part!r} in this folder: expected {part}/*.safetensors or {part}/*.bin"
     raise ModelFileError(msg, file=str(folder))
 

@@ -116,6 +116,34 @@ def _unet_blocks(names: list[str]) -> dict[str, str]:
     return blocks
 
 
+def original_unet_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a network in module layout to the original ones: the inverse of `unet_names`."""
+    listed = list(names)
+    present = {name.removesuffix(".weight") for name in listed}
+    blocks = (
+        dict(_UNET_ENDS) | _resnet("middle_block.0", "mid_block.resnets.0") | _resnet("middle_block.2", "mid_block.resnets.1")
+    )
+    blocks["middle_block.1"] = "mid_block.attentions.0"
+    for side, way, n in (("input_blocks", "down_blocks", 1), ("output_blocks", "up_blocks", 0)):
+        number, level, layer = n, 0, 0
+        while f"{way}.{level}.resnets.{layer}.conv1" in present:
+            new = f"{way}.{level}"
+            blocks |= _resnet(f"{side}.{number}.0", f"{new}.resnets.{layer}")
+            blocks[f"{side}.{number}.1"] = f"{new}.attentions.{layer}"
+            number, layer = number + 1, layer + 1
+            if f"{new}.resnets.{layer}.conv1" in present:
+                continue
+            if f"{new}.downsamplers.0.conv" in present:
+                blocks[f"{side}.{number}.0.op"] = f"{new}.downsamplers.0.conv"
+                number += 1
+            if f"{new}.upsamplers.0.conv" in present:
+                place = 2 if f"{new}.attentions.0.proj_in" in present else 1
+                blocks[f"{side}.{number - 1}.{place}.conv"] = f"{new}.upsamplers.0.conv"
+            level, layer = level + 1, 0
+    back = {new: old for old, new in blocks.items()}
+    return {name: _renamed(name, back) for name in listed}
+
+
 def _resnet(old: str, new: str) -> dict[str, str]:
     return {f"{old}.{a}": f"{new}.{b}" for a, b in _RESNET.items()}
 

@@ -1,8 +1,9 @@
 """LoRA files: low-rank changes to the weights of a network and its text encoder.
 
 Two namings are in use. Kohya's joins the path of a layer with underscores (`lora_unet_down_blocks_0_...`), PEFT's and
-that of older diffusers keep its dots (`unet.down_blocks.0...`). Both are looked up in one table that is made from the
-weights themselves, with underscores throughout.
+that of older diffusers keep its dots (`unet.down_blocks.0...`); some tools name layers as the original checkpoints do
+(`diffusion_model.input_blocks.1...`). All are looked up in one table that is made from the weights themselves, with
+underscores throughout.
 
 Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the factor `mid` of convolutions: Yeh et al. 2023,
 arXiv:2309.14859, section 3.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.models import files
 from engine.models.detect import TITLES, of_shapes
+from engine.models.layout import original_unet_names
 from engine.models.weights import Patch, mismatch
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ _FACTOR = re.compile(
 
 _ROLES = {"A": "down", "B": "up"}
 
-_UNET_PREFIXES = ("lora_unet_", "unet_", "base_model_model_", "")
+_UNET_PREFIXES = ("lora_unet_", "unet_", "base_model_model_", "diffusion_model_", "")
 _TEXT_PREFIXES = ("lora_te_text_model_", "lora_te_", "text_encoder_text_model_", "text_encoder_")
 
 _OTHER_KINDS = {
@@ -114,9 +116,12 @@ def applied(
         return model, text_encoder
     tensors = files.read_tensors(path)
     _require_family(tensors, model.family, path)
-    tables = [("model", _layers(model.weights.tensors, _UNET_PREFIXES), model.weights.tensors, strength_model)]
+    unet_weights = model.weights.tensors
     text_weights = text_encoder.weights.tensors if text_encoder is not None else {}
-    tables.append(("text", _layers(text_weights, _TEXT_PREFIXES), text_weights, strength_clip))
+    tables = (
+        ("model", _layers(original_unet_names(unet_weights), _UNET_PREFIXES), unet_weights, strength_model),
+        ("text", _layers({name: name for name in text_weights}, _TEXT_PREFIXES), text_weights, strength_clip),
+    )
     changes: dict[str, dict[str, LowRank]] = {"model": {}, "text": {}}
     problems = []
     for layer, factors in _by_layer(tensors, path).items():
@@ -154,12 +159,19 @@ def _low_rank(factors: Mapping[str, Tensor], strength: float) -> LowRank:
     return LowRank(up, down, factors.get("mid"), strength * share)
 
 
-def _layers(weights: Iterable[str], prefixes: Iterable[str]) -> dict[str, str]:
-    """Every name that a LoRA may use for a layer, with underscores, to the name of the layer's weight."""
+def _layers(weights: Mapping[str, str], prefixes: Iterable[str]) -> dict[str, str]:
+    """Every name that a LoRA may use for a layer, with underscores, to the name of the layer's weight.
+
+    Args:
+        weights: Name of a weight to its original name.
+        prefixes: What may precede the name of a layer.
+    """
     table: dict[str, str] = {}
-    for name in weights:
-        if name.endswith(".weight"):
-            layer = name.removesuffix(".weight").replace(".", "_")
+    for name, original in weights.items():
+        for spelling in {name, original}:
+            if not spelling.endswith(".weight"):
+                continue
+            layer = spelling.removesuffix(".weight").replace(".", "_")
             for prefix in prefixes:
                 table[prefix + layer] = name
                 if layer.endswith("_to_out_0"):  # older diffusers leave the 0 out

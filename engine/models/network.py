@@ -49,6 +49,12 @@ class DiffusionModel:
         """What the network computes in."""
         return self.weights.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights, and of those that the patches make anew."""
+        changed = {name for patch in self.patches for name in patch.changes}
+        return self.weights.nbytes + sum(self.weights.tensors[name].nbytes for name in changed)
+
     def with_patch(self, patch: Patch) -> DiffusionModel:
         """This model with `patch` after those that it has.
 

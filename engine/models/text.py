@@ -56,6 +56,12 @@ class ClipTextEncoder:
         return self.weights.dtype
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the weights, and of those that the patches make anew."""
+        changed = {name for patch in self.patches for name in patch.changes}
+        return self.weights.nbytes + sum(self.weights.tensors[name].nbytes for name in changed)
+
+    @property
     def width(self) -> int:
         """D of the context that it makes."""
         return int(self.weights.tensors["embeddings.token_embedding.weight"].shape[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import Reference, relative_error
 
-from engine.models import files, load_checkpoint, sd1
+from engine.models import files, layout, load_checkpoint, sd1
 
 PARTS = {"unet": sd1.UNET_PREFIX, "vae": sd1.VAE_PREFIX, "text": sd1.TEXT_PREFIX}
 
@@ -68,6 +68,17 @@ def test_the_network_predicts_what_diffusers_built_from_a_config_predicts(tiny, 
     expected = theirs(x, torch.tensor([3.0, 800.0]), context).sample
 
     assert relative_error(ours, expected) < 1e-5  # not equal to the bit: memory-mapped weights are aligned otherwise
+
+
+@pytest.mark.parametrize("attention", [(0, 1, 2), (2,), (0, 2, 3), (3,)])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_original_names_come_back(attention, layers):
+    names = list(architectures.unet((32, 64, 64, 96), layers, attention, 64, 4))
+    in_modules = layout.unet_names(names)
+
+    back = layout.original_unet_names(in_modules.values())
+
+    assert [back[in_modules[name]] for name in names] == names
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,12 @@ def test_a_convolution_with_three_factors_is_changed(tiny, tmp_path):
     assert relative_error(conv(x, _parameters(model)[name], padding=1), expected) < 1e-5
 
 
+ORIGINAL = "input_blocks.1.1.transformer_blocks.0.attn1.to_out.0"
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
 SPELLINGS = {
     "kohya": ("lora_unet_" + LAYER.replace(".", "_") + ".lora_down.weight", "lora_up"),
+    "kohya, original": ("lora_unet_" + ORIGINAL.replace(".", "_") + ".lora_down.weight", "lora_up"),
+    "of a checkpoint": (f"diffusion_model.{ORIGINAL}.lora_down.weight", "lora_up"),
     "PEFT": (f"unet.{LAYER}.lora_A.weight", "lora_B"),
     "PEFT with an adapter name": (f"unet.{LAYER}.lora_A.default.weight", "lora_B"),
     "saved by PEFT": (f"base_model.model.{LAYER}.lora_A.weight", "lora_B"),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.cache import MemoryStore, Store, Tiers
-from engine.errors import FormatError, NodeFailed, Problem, RunCancelled, WeftError
+from engine.edits import place
+from engine.errors import NodeFailed, Problem, RunCancelled, WeftError
 from engine.events import NodesCached, RunFinished, RunStarted
 from engine.execute import Cancellation, Job, Outcome, Services, execute
 from engine.fingerprint import FileDigests, keys
@@ -376,12 +377,9 @@ class Engine:
         self, workflow: Mapping[str, Any] | str | Path | Graph, overrides: Mapping[str, Any] | None
     ) -> tuple[Graph, str | None]:
         graph = self._reader.read(workflow)
-        for place, value in (overrides or {}).items():
-            node, dot, name = place.rpartition(".")
-            if not dot or not node or not name:
-                msg = f"the override {place!r} is not NODE.INPUT"
-                raise FormatError(msg)
-            graph = graph.set(graph.find(node), **{name: value})
+        for name, value in (overrides or {}).items():
+            where = place(graph, self.catalog, name)
+            graph = graph.set(where.node, **{where.input: value})
         return graph, str(workflow) if isinstance(workflow, str | Path) else None
 
     def _targets(self, graph: Graph, targets: Iterable[str] | None) -> list[str] | None:

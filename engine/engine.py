@@ -6,9 +6,8 @@ import gc
 import os
 import threading
 import time
-import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +21,8 @@ from engine.fingerprint import FileDigests, keys
 from engine.folders import gather
 from engine.formats.api import write_api
 from engine.formats.files import Reader
+from engine.graph import Graph, Link, Node
+from engine.inactive import without_inactive
 from engine.plan import Memory, Plan, Reason, plan
 from engine.schema import Catalog
 from engine.validate import Checked, check
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from engine.events import Event, Sink
-    from engine.graph import Graph
     from engine.types import Shown
 
 MEMORY_SHARE = 0.4
 """Share of the machine's memory that kept results may take, models included."""
-
-Workflow = "Mapping[str, Any] | str | Path | Graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +341,7 @@ class Engine:
                 steps = plan(
                     checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force)
                 )
-            run_id = uuid.uuid4().hex
+            run_id = os.urandom(16).hex()
             emit(RunStarted(run_id, steps.total, len(steps.steps)))
             if len(steps.steps) < steps.total:
                 emit(NodesCached(steps.known))
@@ -353,7 +351,7 @@ class Engine:
                 catalog=self.catalog,
                 files=self._files,
                 store=self.store,
-                services=Services(self.folders, self.device, self.dtype, _Documents(graph)),
+                services=Services(self.folders, self.device, self.dtype, _Documents(checked, self.catalog)),
                 salt=self._salt,
                 history=self._history,
                 seen=self._seen,
@@ -439,17 +437,28 @@ def _no_collection() -> Iterator[None]:
 
 
 class _Documents(dict[str, Any]):
-    """What saved files carry, written only if a node asks."""
+    """What saved files carry; `prompt` is the workflow as it runs, written only if a node asks for it."""
 
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph.extra)
-        self._graph = graph
+    def __init__(self, checked: Checked, catalog: Catalog) -> None:
+        super().__init__(checked.graph.extra)
+        self._checked = checked
+        self._catalog = catalog
 
     def __missing__(self, name: str) -> Any:
         if name != "prompt":
             raise KeyError(name)
-        self["prompt"] = write_api(self._graph)
+        self["prompt"] = write_api(_as_run(self._checked, self._catalog))
         return self["prompt"]
+
+
+def _as_run(checked: Checked, catalog: Catalog) -> Graph:
+    """The nodes that take part, with links by index: muted nodes are gone, bypassed ones led around."""
+    nodes: dict[str, Node] = {}
+    for node_id, node in without_inactive(checked.graph, catalog).items():
+        sound = checked.nodes.get(node_id)
+        links = {name: Link(*link) for name, link in sound.links.items()} if sound is not None else {}
+        nodes[node_id] = replace(node, inputs={**node.inputs, **links})
+    return Graph(nodes)
 
 
 def _entries(steps: Plan, outcome: Outcome) -> tuple[Entry, ...]:

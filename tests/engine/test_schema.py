@@ -87,7 +87,10 @@ def test_the_function_stays_callable():
 
 def test_object_info(tmp_path):
     info = object_info(kind_of(thing), Folders(models=(tmp_path,)))
-    assert info["input"]["required"]["count"] == ["INT", {"default": 2, "min": 1, "max": 8, "step": 1, "display": "slider", "tooltip": "How many."}]
+    assert info["input"]["required"]["count"] == [
+        "INT",
+        {"default": 2, "min": 1, "max": 8, "step": 1, "display": "slider", "tooltip": "How many."},
+    ]
     assert info["input"]["required"]["how"][0] == ["x", "y"]
     assert list(info["input"]["optional"]) == ["other", "later"]
     assert info["input_order"]["required"] == ["image", "count", "how", "many"]

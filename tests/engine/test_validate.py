@@ -45,7 +45,7 @@ def sample(
     text: str = "",
     how: Literal["a", "b"] = "a",
     image: Image | None = None,
-    both: int | float = 0,
+    both: int | float = 0,  # noqa: PYI041 - two port types
     anything: Any = None,
 ) -> Latent:
     """Sample.

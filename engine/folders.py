@@ -51,8 +51,13 @@ EMBEDDED_INPUT = Path(__file__).parent / "assets" / "input"
 """The pictures that ship with the package, for the example workflows; searched last."""
 
 
-def confine(root: Path, name: str) -> Path:
+def confine(root: Path, name: str, *, may_link: bool = False) -> Path:
     """The path of `name` below `root`.
+
+    Args:
+        root: The folder.
+        name: What a workflow calls the file.
+        may_link: Whether a symbolic link may lead out of the folder.
 
     Raises:
         WeftError: if `name` is absolute, has a drive letter or `..`, or leads outside `root` through a link.
@@ -63,7 +68,7 @@ def confine(root: Path, name: str) -> Path:
         msg = f"the name {name!r} leads outside its folder"
         raise WeftError(msg)
     path = root / pure
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not may_link and not path.resolve().is_relative_to(root.resolve()):
         msg = f"the name {name!r} leads outside its folder"
         raise WeftError(msg)
     return path
@@ -136,8 +141,10 @@ class Folders:
         for folder in ("input", "output", "temp"):
             if name.endswith(f"[{folder}]"):
                 key, name = folder, name[: -len(folder) - 2].rstrip()
+        # People link model files to other disks; into the folders of pictures, strangers may put files through a server.
+        may_link = key not in {"input", "output", "temp"}
         for root in self.of(key):
-            path = confine(root, name)
+            path = confine(root, name, may_link=may_link)
             if path.exists():
                 return path
         return None

@@ -50,22 +50,25 @@ SAMPLER_NAMES: tuple[str, ...] = (
 )
 """Every sampler name of the field, in the order of its menus."""
 
-AVAILABLE_SAMPLERS: tuple[str, ...] = tuple(
-    name
-    for name in SAMPLER_NAMES
-    if name
-    in {
-        "euler",
-        "euler_ancestral",
-        "heun",
-        "dpmpp_sde",
-        "dpmpp_2m",
-        "lcm",
-        "ddim",
-        "uni_pc",
-        "uni_pc_bh2",
+NOT_BUILT = frozenset(
+    {
+        "euler_cfg_pp",
+        "euler_ancestral_cfg_pp",
+        "dpm_adaptive",
+        "dpmpp_2s_ancestral_cfg_pp",
+        "dpmpp_2m_cfg_pp",
+        "ipndm_v",
+        "deis",
+        "res_multistep_cfg_pp",
+        "res_multistep_ancestral_cfg_pp",
+        "gradient_estimation_cfg_pp",
+        "sa_solver",
+        "sa_solver_pece",
     }
 )
+"""Samplers of the field that Weft does not have."""
+
+AVAILABLE_SAMPLERS: tuple[str, ...] = tuple(name for name in SAMPLER_NAMES if name not in NOT_BUILT)
 """The samplers that Weft has. Any other name is refused, never replaced."""
 
 SCHEDULER_NAMES: tuple[str, ...] = (

@@ -120,34 +120,6 @@ def dpmpp_2m(x: Tensor, sigmas: Sequence[float]) -> Steps:
     return x
 
 
-def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0) -> Steps:
-    """DPM-Solver++ for the SDE, single-step second order: one answer half-way in lambda, used for the whole step.
-
-    Args:
-        x: [B, C, h, w] at level `sigmas[0]`.
-        sigmas: N + 1 falling levels.
-        noise: Fresh noise, of one Brownian path.
-        eta: Share of the noise that is renewed.
-
-    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1 with r = 1/2, with ancestral noise in each of its moves.
-    """
-    # In float32 as the reference does: the path is resolved to 1e-6, and rounding elsewhere finds other noise.
-    logs = torch.tensor(sigmas).log()
-    middles: list[float] = (logs[:-1] + (logs[1:] - logs[:-1]) / 2).exp().tolist()
-    for step, (sigma, below) in enumerate(pairwise(sigmas)):
-        denoised = yield Denoise(x, sigma, step)
-        if below == 0.0:
-            x = denoised
-            continue
-        middle = middles[step]
-        down, up = ancestral_levels(sigma, middle, eta)
-        half = torch.add(torch.lerp(denoised, x, down / sigma), noise(sigma, middle), alpha=up)
-        denoised = yield Denoise(half, middle, step)
-        down, up = ancestral_levels(sigma, below, eta)
-        x = torch.add(torch.lerp(denoised, x, down / sigma), noise(sigma, below), alpha=up)
-    return x
-
-
 def lcm(x: Tensor, sigmas: Sequence[float], noise: StepNoise, noised: Callable[[Tensor, float, Tensor], Tensor]) -> Steps:
     """Jump to the denoised latent, and noise it to the next level.
 
@@ -157,7 +129,7 @@ def lcm(x: Tensor, sigmas: Sequence[float], noise: StepNoise, noised: Callable[[
         noise: Fresh noise.
         noised: (noise, level, latent) to the latent at that level, as the model's schedule defines it.
 
-    Source: Luo et al. 2023, arXiv:2310.04378, algorithm 3.
+    Source: Luo et al. 2023 (LCM), arXiv:2310.04378; multistep sampling as in Song et al. 2023, arXiv:2303.01469, algorithm 1.
     """
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         x = yield Denoise(x, sigma, step)

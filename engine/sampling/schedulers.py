@@ -1,7 +1,8 @@
 """Schedulers: which noise levels a sampler visits, from high to low.
 
 The closed-form ones take numbers; the ones that walk a model's own table take its schedule. All return float32 on the
-CPU, falling, and end with 0.
+CPU, falling, and end with 0. They compute in float32 as the reference does, and agree with it to the last bit: samplers
+with Brownian noise look it up by level.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tens
     Source: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     _check(n, sigma_min, sigma_max)
-    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return _ended((high + ramp * (low - high)) ** rho)
 
@@ -57,7 +58,7 @@ def exponential(n: int, sigma_min: float, sigma_max: float) -> Tensor:
         ValueError: unless n >= 1 and 0 < sigma_min < sigma_max.
     """
     _check(n, sigma_min, sigma_max)
-    return _ended(torch.linspace(math.log(sigma_max), math.log(sigma_min), n, dtype=torch.float64).exp())
+    return _ended(torch.linspace(math.log(sigma_max), math.log(sigma_min), n).exp())
 
 
 def kl_optimal(n: int, sigma_min: float, sigma_max: float) -> Tensor:
@@ -73,7 +74,7 @@ def kl_optimal(n: int, sigma_min: float, sigma_max: float) -> Tensor:
     Differs: the reference returns NaN for n = 1.
     """
     _check(n, sigma_min, sigma_max, least=2)
-    share = torch.linspace(0, 1, n, dtype=torch.float64)
+    share = torch.arange(n) / (n - 1)
     return _ended((share * math.atan(sigma_min) + (1 - share) * math.atan(sigma_max)).tan())
 
 
@@ -101,7 +102,7 @@ def linear_quadratic(n: int, sigma_max: float, threshold: float = 0.025) -> Tens
     b = threshold / linear - 2 * rest / quadratic**2
     c = a * linear**2
     done += [a * i * i + b * i + c for i in range(linear, n)]
-    return torch.tensor([(1.0 - share) * sigma_max for share in (*done, 1.0)], dtype=torch.float64).float()
+    return torch.tensor([1.0 - share for share in (*done, 1.0)]) * sigma_max
 
 
 def normal(n: int, schedule: NoiseSchedule) -> Tensor:
@@ -245,7 +246,7 @@ def _check(n: int, sigma_min: float, sigma_max: float, least: int = 1) -> None:
 
 
 def _ended(levels: Tensor) -> Tensor:
-    return torch.cat([levels.float(), torch.zeros(1)])
+    return torch.cat([levels, torch.zeros(1)])
 
 
 def _trained_range(schedule: NoiseSchedule) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def uni_pc(x: Tensor, sigmas: Sequence[float], variant: Literal["bh1", "bh2"] = 
         sigmas: N + 1 falling levels; a last 0 becomes `LAST_SIGMA`.
         variant: The function B(h): h itself, or e**h - 1.
 
-    Source: Zhao et al. 2023, arXiv:2302.04867, algorithms 5-8 and eq. 8-11.
+    Source: Zhao et al. 2023, arXiv:2302.04867, multistep UniP and UniC for the denoised prediction.
     """
     levels = (*sigmas[:-1], sigmas[-1] if sigmas[-1] > 0.0 else LAST_SIGMA)
     lambdas = [-math.log(level) for level in levels]
@@ -81,10 +81,20 @@ def _weights(ratios: Sequence[float], h: float, variant: str) -> tuple[list[floa
 
 
 def _solved(ratios: Sequence[float], right: Sequence[float]) -> list[float]:
-    """Solve the order conditions: sum of weight * ratio ** n = right[n]."""
-    if len(ratios) < 2:
-        return [0.5] * len(ratios)
-    nodes = torch.tensor(ratios, dtype=torch.float64)
-    powers = torch.stack([nodes**n for n in range(len(ratios))])
-    solution: list[float] = torch.linalg.solve(powers, torch.tensor(right[: len(ratios)], dtype=torch.float64)).tolist()
-    return solution
+    """Solve the order conditions: sum of weight * ratio ** n = right[n].
+
+    Source: Golub and Van Loan, Matrix Computations, algorithm 4.6.2 (Vandermonde systems).
+    """
+    count = len(ratios)
+    if count < 2:
+        return [0.5] * count
+    weights = list(right[:count])
+    for k in range(count - 1):
+        for i in range(count - 1, k, -1):
+            weights[i] -= ratios[k] * weights[i - 1]
+    for k in range(count - 2, -1, -1):
+        for i in range(k + 1, count):
+            weights[i] /= ratios[i] - ratios[i - k - 1]
+        for i in range(k, count - 1):
+            weights[i] -= weights[i + 1]
+    return weights

@@ -18,7 +18,20 @@ from tests.sampling.denoisers import ContextModel, GaussianModel, close, conditi
 
 SHAPE = (1, 4, 16, 16)
 
-DRAWING = frozenset({"euler_ancestral", "lcm"})
+DRAWING = frozenset(
+    {
+        "euler_ancestral",
+        "dpm_2_ancestral",
+        "dpmpp_2s_ancestral",
+        "ddpm",
+        "lcm",
+        "res_multistep_ancestral",
+        "er_sde",
+        "seeds_2",
+        "seeds_3",
+        *(name for name in AVAILABLE_SAMPLERS if name.endswith("_gpu")),
+    }
+)
 """Samplers that draw noise on the device, which the meta device cannot do."""
 
 
@@ -93,8 +106,8 @@ def test_a_noise_mask_keeps_what_it_covers(sampler):
     result = run(GaussianModel(), sampler_name=sampler, latent=latent, noise_mask=mask, steps=8)
 
     # The solver's last level is not exactly 0 for every sampler.
-    assert close(result[..., 8:], latent[..., 8:], limit=0.02)
-    assert not close(result[..., :8], latent[..., :8], limit=0.02)
+    assert close(result[..., 8:], latent[..., 8:], limit=0.1)
+    assert not close(result[..., :8], latent[..., :8], limit=0.1)
 
 
 def test_the_kept_part_is_shown_to_the_network_with_the_noise_of_the_level():
@@ -180,25 +193,19 @@ def test_nothing_waits_for_the_device(sampler):
     assert result.shape == SHAPE
 
 
-def test_sampling_costs_little_more_than_its_network():
-    """A bare loop of the same passes is the measure; the network here takes about as long as a tiny real one."""
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc"])
+def test_sampling_costs_little_beside_its_network(sampler):
+    """Half a millisecond of this thread's time: 2 percent of a network that takes 25 ms."""
 
-    class Slow(ContextModel):
+    class Free(ContextModel):
         def denoised(self, x, sigma, context, *, extra):
-            time.sleep(0.02)
-            return x * 0.5
+            return x
 
-    model, steps = Slow(), 20
-    run(model, steps=2, cfg=7.5, negative=conditioning(1.0))
+    model, steps = Free(), 50
 
-    overheads = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run(model, steps=steps, cfg=7.5, negative=conditioning(1.0), on_step=lambda *_: None)
-        sampled = time.perf_counter() - began
-        began = time.perf_counter()
-        x, sigma, context = torch.zeros(2, *SHAPE[1:]), torch.ones(2), torch.zeros(2, 77, 3)
-        for _ in range(steps):
-            model.denoised(x, sigma, context, extra={})
-        overheads.append(sampled / (time.perf_counter() - began) - 1)
-    assert min(overheads) < 0.05
+    def seconds_per_step() -> float:
+        began = time.thread_time()
+        run(model, sampler_name=sampler, steps=steps, cfg=7.5, negative=conditioning(1.0), on_step=lambda *_: None)
+        return (time.thread_time() - began) / steps
+
+    assert min(seconds_per_step() for _ in range(5)) < 0.0005

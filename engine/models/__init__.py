@@ -5,6 +5,7 @@ Importing this package imports neither torch nor any other heavy library; its fu
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -38,6 +39,7 @@ __all__ = [
     "load_text_encoder",
     "load_unet",
     "load_vae",
+    "preload",
 ]
 
 
@@ -85,6 +87,19 @@ def load_checkpoint(path: Path, *, device: str = "auto", dtype: str = "auto") ->
     if parts.vae is not None:
         vae = sd1.vae(parts.vae, file=file, device=place, dtype=devices.pick_dtype(place, "vae", dtype))
     return Checkpoint(model, text, vae)
+
+
+def preload() -> None:
+    """Import what loading a model needs, so that a process that waits for work has paid for it before the first model."""
+    from engine import devices
+
+    devices.prepare()
+    for module in (
+        "diffusers.models.unets.unet_2d_condition",
+        "diffusers.models.autoencoders.autoencoder_kl",
+        "transformers.models.clip.modeling_clip",
+    ):
+        importlib.import_module(module)
 
 
 def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> DiffusionModel:

@@ -132,6 +132,22 @@ def test_a_pickle_and_a_folder_are_recognised(tiny, tmp_path):
     assert (detect(tmp_path).family, detect(tmp_path).role) == ("sd1", "checkpoint")
 
 
+@pytest.mark.slow
+def test_after_preloading_a_model_loads_without_further_libraries(tiny_path):
+    code = f"""
+import sys
+from pathlib import Path
+from engine import models
+models.preload()
+before = {{name.split(".")[0] for name in sys.modules}}
+loaded = models.load_checkpoint(Path({str(tiny_path)!r}), device="cpu")
+loaded.model.network, loaded.text_encoder.network, loaded.vae.network
+added = {{name.split(".")[0] for name in sys.modules}} - before
+assert added <= {{"safetensors", "_safetensors_rust"}}, added
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_recognising_a_file_imports_no_torch(tiny_path):
     code = f"""
 import sys

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 something failed, 2 the workflow or the arguments are invali
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         status = weft.main(args=None if arguments is None else list(arguments), prog_name="weft", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
@@ -55,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _hung_up() -> int:
     """Whoever read our output went away (`weft nodes | head`): say nothing, also at exit."""
     import os
-    import sys
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED

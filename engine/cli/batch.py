@@ -129,9 +129,9 @@ def _list(wanted: Sequence[Variation], *, as_json: bool) -> None:
         if as_json:
             emit({"variation": v.index, "key": v.key, "workflow": v.source, "set": dict(v.settings)})
         else:
-            click.echo(_line(v.index, v.source, v.settings))
+            print(_line(v.index, v.source, v.settings))
     if not as_json:
-        click.echo(paint(counted(len(wanted), "variation"), dim=True))
+        print(paint(counted(len(wanted), "variation"), dim=True))
 
 
 def _line(index: int, source: str, settings: Any) -> str:
@@ -163,10 +163,10 @@ def _report(records: Sequence[Record], watch: _Plain, book: Path, sheet: str | N
         emit({**record, "manifest": str(book), "sheet": sheet, "seconds": round(seconds, 3)})
     else:
         if sheet is not None:
-            click.echo(sheet)
+            print(sheet)
         done = f"{counted(len(records) - len(bad), 'variation')} completed, {len(bad)} failed"
         before = f", {kept} of them before" if kept else ""
-        click.echo(paint(f"{done}{before}, {lasting(seconds)}; {book}", dim=True, stream=sys.stderr), err=True)
+        print(paint(f"{done}{before}, {lasting(seconds)}; {book}", dim=True, stream=sys.stderr), file=sys.stderr)
     return FAILED if bad else OK
 
 
@@ -196,7 +196,7 @@ class _Plain:
         """A variation has finished."""
         self.count += 1
         for path in record.files:
-            click.echo(str(path))
+            print(str(path))
         if record.error:
             complain(f"variation {record.variation} ({record.source}): {record.error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,11 @@ def nodes(kind: str | None, *, as_json: bool, **given: Any) -> int:
 
         folders = chosen.folders()
         wanted = catalog if found is None else (found,)
-        click.echo(json.dumps({k.id: object_info(k, folders) for k in wanted}, ensure_ascii=False, indent=2))
+        print(json.dumps({k.id: object_info(k, folders) for k in wanted}, ensure_ascii=False, indent=2))
     elif found is not None:
-        click.echo(described(found, chosen.folders()))
+        print(described(found, chosen.folders()))
     else:
-        click.echo(_listed(catalog))
+        print(_listed(catalog))
     return OK
 
 
@@ -135,7 +136,7 @@ def schema(**given: Any) -> int:
     from engine.formats.json_schema import workflow_schema
 
     chosen = options.settings(given)
-    click.echo(json.dumps(workflow_schema(chosen.catalog(), chosen.folders()), ensure_ascii=False, indent=2))
+    print(json.dumps(workflow_schema(chosen.catalog(), chosen.folders()), ensure_ascii=False, indent=2))
     return OK
 
 
@@ -157,16 +158,16 @@ def models(folder: str | None, *, as_json: bool, **given: Any) -> int:
         wanted = (folder,)
     records = [_model(folders, key, name) for key in wanted for name in folders.listing(key)]
     if as_json:
-        click.echo(json.dumps(records, ensure_ascii=False, indent=2))
+        print(json.dumps(records, ensure_ascii=False, indent=2))
         return OK
     if not records:
-        click.echo("no models found; name a folder that holds checkpoints/, loras/, ... with --models-dir", err=True)
+        print("no models found; name a folder that holds checkpoints/, loras/, ... with --models-dir", file=sys.stderr)
         return OK
     rows = [
         (r["folder"], r["name"], sized(r["bytes"]), r["title"] + ("" if r["supported"] else " (not supported yet)"))
         for r in records
     ]
-    click.echo(table(rows, head=("folder", "name", "size", "what it is"), right=(2,)))
+    print(table(rows, head=("folder", "name", "size", "what it is"), right=(2,)))
     return OK
 
 

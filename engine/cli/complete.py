@@ -95,4 +95,4 @@ def completion(shell: str) -> None:
 
     maker = get_completion_class(shell)
     assert maker is not None  # noqa: S101 - click knows the three
-    click.echo(maker(weft, {}, "weft", "_WEFT_COMPLETE").source())
+    print(maker(weft, {}, "weft", "_WEFT_COMPLETE").source())

@@ -45,7 +45,7 @@ def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool
 
 def complain(message: str, *, level: str = "error") -> None:
     """Write a message about what went wrong to standard error."""
-    click.echo(f"{paint(level, _COLOURS.get(level), bold=True, stream=sys.stderr)}: {message}", err=True)
+    print(f"{paint(level, _COLOURS.get(level), bold=True, stream=sys.stderr)}: {message}", file=sys.stderr)
 
 
 def emit(record: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ def report_problems(problems: Iterable[Problem], source: str, *, as_json: bool) 
         if as_json:
             emit(problem_json(problem, source))
         else:
-            click.echo(problem_line(problem, source), err=True)
+            print(problem_line(problem, source), file=sys.stderr)
 
 
 def report_failure(error: NodeFailed, *, debug: bool) -> None:
@@ -93,13 +93,13 @@ def report_failure(error: NodeFailed, *, debug: bool) -> None:
     complain(f"node {error.node} ({name}) failed: {type(error.cause).__name__}: {error.cause}")
     if error.inputs:
         given = ", ".join(f"{k}={v}" for k, v in error.inputs.items())
-        click.echo(f"  inputs: {given}", err=True)
+        print(f"  inputs: {given}", file=sys.stderr)
     if debug:
         import traceback
 
-        click.echo("".join(traceback.format_exception(error.cause)), err=True, nl=False)
+        print("".join(traceback.format_exception(error.cause)), end="", file=sys.stderr)
     else:
-        click.echo("  --debug shows where in the code", err=True)
+        print("  --debug shows where in the code", file=sys.stderr)
 
 
 def failure_json(error: NodeFailed, *, debug: bool = False) -> dict[str, Any]:

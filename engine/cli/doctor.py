@@ -41,13 +41,13 @@ def doctor(*, as_json: bool, **given: Any) -> int:
     }
     found = {name: facts for name, probe in sections.items() if (facts := _probed(probe, chosen))}
     if as_json:
-        click.echo(json.dumps({name: dict(facts) for name, facts in found.items()}, ensure_ascii=False, indent=2))
+        print(json.dumps({name: dict(facts) for name, facts in found.items()}, ensure_ascii=False, indent=2))
         return OK
     width = max(len(label) for facts in found.values() for label, _ in facts)
     for name, facts in found.items():
-        click.echo(paint(name, bold=True))
+        print(paint(name, bold=True))
         for label, text in facts:
-            click.echo(f"  {label.ljust(width)}  {text}")
+            print(f"  {label.ljust(width)}  {text}")
     return OK
 
 

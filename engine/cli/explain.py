@@ -68,9 +68,9 @@ def _record(step: Step) -> dict[str, Any]:
 
 def _print(plan: Plan) -> None:
     rows = [(s.node.id, s.node.kind.id, s.node.node.title, _state(s), _why(s)) for s in plan.every]
-    click.echo(table(rows, head=("node", "kind", "title", "", "why")))
+    print(table(rows, head=("node", "kind", "title", "", "why")))
     summary = f"{counted(len(plan.steps), 'node')} would run, {counted(len(plan.idle), 'node')} would not"
-    click.echo(paint(summary, dim=True))
+    print(paint(summary, dim=True))
 
 
 def _state(step: Step) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
-
-import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,5 +72,5 @@ class Interrupts:
                     if self._before_exit is not None:
                         self._before_exit()
                     os._exit(130)
-                click.echo("\nstopping at the next step; Ctrl-C again quits at once", err=True)
+                print("\nstopping at the next step; Ctrl-C again quits at once", file=sys.stderr)
                 self._cancellation.set()

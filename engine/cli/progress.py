@@ -141,7 +141,7 @@ class Bars(Silence):
             case NodeStarted(node, kind, title, _):
                 self._names[node] = title or kind
                 self._started[node] = time.perf_counter()
-                self._progress.reset(self._node, total=None, visible=True, description=f"  {_fitted(title or kind)}")
+                self._progress.reset(self._node, total=1, visible=True, description=f"  {_fitted(title or kind)}")
             case NodeProgress(node, done, total, _):
                 name = _fitted(self._names.get(node, node))
                 self._steps[node] = total
@@ -167,9 +167,9 @@ class Bars(Silence):
         steps = self._steps.pop(node, None)
         if seconds >= SLOW_SECONDS and self._batch is None:
             pace = f"  {seconds / steps:.3f} s a step" if steps else ""
-            self._progress.console.print(
-                f"  {self._names.get(node, node)}  {lasting(seconds)}{pace}", markup=False, highlight=False, style="dim"
-            )
+            from rich.text import Text
+
+            self._progress.console.print(Text(f"  {self._names.get(node, node)}  {lasting(seconds)}{pace}", "dim"))
 
     def _widen(self, count: int) -> None:
         task = next(t for t in self._progress.tasks if t.id == self._run)

@@ -161,8 +161,8 @@ def _report(result: RunResult, saved: Sequence[str], *, as_json: bool) -> None:
         return
     for shown in result.shown.values():
         for text in shown.entries.get("text", ()):
-            click.echo(text)
+            print(text)
     for path in files:
-        click.echo(path)
+        print(path)
     summary = f"{counted(len(report.ran), 'node')} ran, {len(report.hits)} known, {lasting(report.seconds)}"
-    click.echo(paint(summary, dim=True, stream=sys.stderr), err=True)
+    print(paint(summary, dim=True, stream=sys.stderr), file=sys.stderr)

@@ -51,5 +51,5 @@ def validate(files: tuple[str, ...], *, as_json: bool, **given: Any) -> int:
         if as_json:
             emit({"type": "file", "file": source, "valid": is_sound, "nodes": len(graph)})
         elif is_sound:
-            click.echo(f"{source}: ok, {counted(len(graph), 'node')}")
+            print(f"{source}: ok, {counted(len(graph), 'node')}")
     return INVALID if bad else OK

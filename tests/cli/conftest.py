@@ -1,8 +1,8 @@
 import json
 import os
+import select
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,20 +71,33 @@ def start():
         process.communicate()
 
 
+class Flag:
+    """A pipe into which a test node writes when it waits, so that a test waits for that and not for a time."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def __str__(self):
+        return str(self.path)
+
+    def wait(self, process):
+        ended = os.pidfd_open(process.pid)
+        try:
+            ready, _, _ = select.select([self.fd, ended], [], [], 300)
+        finally:
+            os.close(ended)
+        if self.fd not in ready:
+            process.kill()
+            pytest.fail(f"the node never waited: {process.communicate()[1]}")
+
+
 @pytest.fixture
-def wait_for():
-    """Wait for a state, not for a time."""
-
-    def wait(state, process=None):
-        deadline = time.monotonic() + 60
-        while not state():
-            if process is not None and process.poll() is not None:
-                pytest.fail(f"the process ended with {process.returncode}: {process.communicate()[1]}")
-            if time.monotonic() > deadline:
-                pytest.fail("it never came to that")
-            os.sched_yield()
-
-    return wait
+def flag(tmp_path):
+    made = Flag(tmp_path / "flag")
+    yield made
+    os.close(made.fd)
 
 
 @pytest.fixture

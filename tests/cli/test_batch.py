@@ -59,6 +59,7 @@ def test_a_failing_node_fails_its_variation_only(weft, workflow, tmp_path):
 
 
 def test_a_table_gives_a_variation_for_each_row(weft, story, tmp_path):
+    (tmp_path / "t.csv").write_text('Maker.text,Maker.seed\n"hello, world",1\n12,\n')
     assert weft("batch", story, "--jobs", "t.csv", "--set", "1.factor=2").code == 0
     texts = [p.read_text() for p in sorted((tmp_path / "output").glob("*.txt"))]
     assert texts == ["hello, world|1|2.0", "12|7|2.0"]
@@ -72,8 +73,7 @@ def test_resume_repeats_nothing_that_is_finished(weft, story, tmp_path):
     assert len(list((tmp_path / "output").glob("*.txt"))) == 3
 
 
-def test_resume_after_a_kill_goes_on_where_it_was(start, weft, workflow, wait_for, tmp_path):
-    flag = tmp_path / "waiting"
+def test_resume_after_a_kill_goes_on_where_it_was(start, weft, workflow, flag, tmp_path):
     file = workflow(
         n1=("TestWait", {"text": "x", "steps": 0}),
         n2=("TestWrite", {"text": ["1", 0], "filename_prefix": "x"}),
@@ -82,7 +82,7 @@ def test_resume_after_a_kill_goes_on_where_it_was(start, weft, workflow, wait_fo
     rows = [{"1.text": "a"}, {"1.text": "b"}, {"1.text": "c", "1.steps": 100_000, "1.flag": str(flag)}, {"1.text": "d"}]
     table.write_text("\n".join(map(json.dumps, rows)))
     process = start("batch", file, "--jobs", table)
-    wait_for(flag.exists, process)
+    flag.wait(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     book = tmp_path / "output/manifest.jsonl"
@@ -95,11 +95,10 @@ def test_resume_after_a_kill_goes_on_where_it_was(start, weft, workflow, wait_fo
     assert sorted(p.read_text() for p in (tmp_path / "output").glob("*.txt")) == ["a", "b", "c", "d"]
 
 
-def test_ctrl_c_stops_the_batch(start, workflow, wait_for, tmp_path):
-    flag = tmp_path / "waiting"
+def test_ctrl_c_stops_the_batch(start, workflow, flag):
     file = workflow(n1=("TestWait", {"flag": str(flag)}), n2=("TestWrite", {"text": ["1", 0]}))
     process = start("batch", file, "--grid", "1.text=a,b")
-    wait_for(flag.exists, process)
+    flag.wait(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, "--resume goes on" in err) == (130, True)

@@ -59,12 +59,12 @@ def wait(*, text: str = "", flag: str = "", steps: int = 100_000, run: Run) -> s
 
     Args:
         text: What comes out.
-        flag: A file that is made as soon as it waits.
+        flag: A file that is written as soon as it waits.
         steps: How many steps of 10 ms.
         run: Takes the progress.
     """
     if flag:
-        Path(flag).touch()
+        Path(flag).write_text("waiting", "utf-8")
     for i in range(steps):
         time.sleep(0.01)
         run.progress(i + 1, steps)
@@ -76,8 +76,8 @@ def block(*, flag: str) -> str:
     """Wait for ever, deaf to requests to stop.
 
     Args:
-        flag: A file that is made as soon as it waits.
+        flag: A file that is written as soon as it waits.
     """
-    Path(flag).touch()
+    Path(flag).write_text("waiting", "utf-8")
     time.sleep(3600)
     return flag

@@ -1,18 +1,14 @@
 """Nodes that sample latents."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from engine.sampling.names import AVAILABLE_SAMPLERS, AVAILABLE_SCHEDULERS
-from engine.schema import Choice, Range, Widget, node
+from engine.sampling.values import Guider, Noise, Sampler
+from engine.schema import Choice, Range, node
 from engine.types import Conditioning, Latent, Model, Run
+from nodes.custom_sampling import Scale, Seed, sampled
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Seed = Annotated[int, Range(0, 2**64 - 1), Widget(control_after_generate=True)]
 Steps = Annotated[int, Range(1, 10000)]
-Scale = Annotated[float, Range(0.0, 100.0, step=0.1, round=0.01)]
 SamplerName = Annotated[str, Choice(AVAILABLE_SAMPLERS)]
 SchedulerName = Annotated[str, Choice(AVAILABLE_SCHEDULERS)]
 
@@ -50,8 +46,8 @@ def ksampler(
     from engine.sampling.schedulers import sigmas
 
     levels = sigmas(model.schedule, scheduler, steps, sampler_name=sampler_name, denoise=denoise)
-    guidance = (positive, negative, cfg)
-    return _sampled(model, levels, latent_image, sampler_name, guidance, seed=seed, adds_noise=True, run=run)
+    guider = Guider(model, positive, negative, cfg)
+    return sampled(Noise(seed), guider, Sampler(sampler_name), levels, latent_image, run=run).output
 
 
 @node("KSamplerAdvanced", title="KSampler (Advanced)", category="sampling")
@@ -99,49 +95,5 @@ def ksampler_advanced(
         end_at_step,
         leftover_noise=return_with_leftover_noise == "enable",
     )
-    guidance, adds_noise = (positive, negative, cfg), add_noise == "enable"
-    return _sampled(model, levels, latent_image, sampler_name, guidance, seed=noise_seed, adds_noise=adds_noise, run=run)
-
-
-def _sampled(
-    model: Model,
-    levels: "Tensor",
-    latent: Latent,
-    sampler_name: str,
-    guidance: tuple[Conditioning, Conditioning, float],
-    *,
-    seed: int,
-    adds_noise: bool,
-    run: Run,
-) -> Latent:
-    """`latent` sampled over `levels`, guided by (positive, negative, cfg); it keeps its mask and its place in the batch."""
-    import torch
-
-    from engine.sampling.drive import sample
-    from engine.sampling.noise import initial_noise
-    from engine.sampling.preview import preview
-    from engine.sampling.space import fitted
-
-    if len(levels) < 2:
-        return latent
-    positive, negative, cfg = guidance
-    samples = fitted(latent.samples, model.latent_format.channels)
-    noise = initial_noise(samples.shape, seed, latent.batch_index) if adds_noise else torch.zeros(samples.shape)
-
-    def on_step(step: int, total: int, denoised: "Tensor") -> None:
-        run.progress(step + 1, total, lambda: preview(denoised, model.latent_format))
-
-    result = sample(
-        model,
-        latent=samples,
-        noise=noise,
-        sigmas=levels,
-        sampler_name=sampler_name,
-        positive=positive,
-        negative=negative,
-        cfg=cfg,
-        seed=seed,
-        noise_mask=latent.noise_mask,
-        on_step=on_step,
-    )
-    return replace(latent, samples=result)
+    noise, guider = Noise(noise_seed, add_noise == "enable"), Guider(model, positive, negative, cfg)
+    return sampled(noise, guider, Sampler(sampler_name), levels, latent_image, run=run).output

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from engine.schema import Catalog
     from engine.validate import Checked, CheckedNode
 
+_PARTS = frozenset({"MODEL", "CLIP", "VAE"})
+"""Port types of what a checkpoint may lack."""
+
 _SHORT = 80
 """How many characters of an input an error shows."""
 
@@ -377,6 +380,8 @@ class _Execution:
                     value = values[keys_[source]][port]
                     if type(value) is Listed:
                         has_lists = True
+                    elif value is None:
+                        self.refuse_absent(node, name)
                     inputs[name] = value
                 if not has_lists:
                     if kind.run_parameter is not None:
@@ -423,8 +428,18 @@ class _Execution:
                 continue
             value = self.values[key][port]
             has_lists = has_lists or type(value) is Listed
+            if value is None:
+                self.refuse_absent(node, name)
             inputs[name] = value
         return has_lists
+
+    def refuse_absent(self, node: CheckedNode, name: str) -> None:
+        """Refuse a part of a model that its file does not hold; for other types None is a value."""
+        port = node.kind.inputs.get(name)
+        if port is not None and port.required and port.type in _PARTS:
+            source = self.nodes[node.links[name][0]]
+            msg = f"{name!r} is empty: node {source.id} ({source.kind.id}) found no {port.type}; load one from another file"
+            raise WeftError(msg)
 
     def call(self, node: CheckedNode, inputs: dict[str, Any]) -> Any:
         """Call a node once, proving that it leaves its inputs alone if asked to."""

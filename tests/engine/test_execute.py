@@ -12,7 +12,7 @@ import pytest
 from engine import Cancellation, Catalog, Engine, Graph, Link, NodeFailed, RunCancelled, node
 from engine.errors import CycleError, WeftError, WorkflowInvalid
 from engine.events import NodeExpanded, NodeFinished, NodeProgress, NodeSkipped, NodeStarted, RunFinished
-from engine.types import Expansion, Lazy, Run, Shown
+from engine.types import Expansion, Lazy, Run, Shown, Vae
 
 calls: list[str] = []
 
@@ -393,6 +393,24 @@ class TestFailure:
 
         with pytest.raises(NodeFailed, match="returned 1 outputs instead of 2"):
             Engine(catalog=Catalog([short])).run(Graph().add("out", "Short"), ["out"])
+
+    def test_a_part_that_a_checkpoint_lacks_is_named(self):
+        @node("Half")
+        def half() -> Vae:
+            """Find nothing."""
+
+        @node("Needs")
+        def needs(vae: Vae) -> int:
+            """Need one.
+
+            Args:
+                vae: It.
+            """
+            return vae.factor
+
+        engine = Engine(catalog=Catalog([half, needs]))
+        with pytest.raises(NodeFailed, match=r"'vae' is empty: node h \(Half\) found no VAE"):
+            engine.run(Graph().add("h", "Half").add("out", "Needs", vae=Link("h")), ["out"])
 
     def test_verify_finds_a_node_that_changes_its_input(self):
         engine = Engine(catalog=CATALOG, verify=True)

@@ -241,6 +241,12 @@ class Vae(Protocol):
     def decode(self, samples: Tensor) -> Image:
         """[B, C, h, w] latents to [B, H, W, 3] float32 pictures in 0..1."""
 
+    def encode_tiled(self, image: Image, *, tile_px: int, overlap_px: int) -> Tensor:
+        """As `encode`, in overlapping tiles of `tile_px` pixels a side, which need less memory."""
+
+    def decode_tiled(self, samples: Tensor, *, tile: int, overlap: int) -> Image:
+        """As `decode`, in overlapping tiles of `tile` latent cells a side, which need less memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:

@@ -42,6 +42,53 @@ def encode(*, pixels: Image, vae: Vae) -> Latent:
     return Latent(vae.encode(Image(pixels[..., :3])))
 
 
+@node("VAEDecodeTiled", title="VAE Decode (Tiled)", category="_for_testing")
+def decode_tiled(
+    *,
+    samples: Latent,
+    vae: Vae,
+    tile_size: Annotated[int, Range(64, 4096, step=32)] = 512,
+    overlap: Annotated[int, Range(0, 4096, step=32)] = 64,
+    temporal_size: Annotated[int, Range(8, 4096, step=4)] = 64,  # noqa: ARG001 - there are no videos yet
+    temporal_overlap: Annotated[int, Range(4, 4096, step=4)] = 8,  # noqa: ARG001 - there are no videos yet
+) -> Image:
+    """Turn latents into pictures tile by tile, which needs less memory.
+
+    Args:
+        samples: The latents.
+        vae: Of the model that made them.
+        tile_size: Side of a tile, in pixels of the picture.
+        overlap: Width of the blend between tiles, in pixels; a quarter of a tile at most.
+        temporal_size: Frames of a tile; for videos only.
+        temporal_overlap: Frames that tiles share; for videos only.
+    """
+    cells = tile_size // vae.factor
+    return vae.decode_tiled(samples.samples, tile=cells, overlap=min(overlap // vae.factor, cells // 4))
+
+
+@node("VAEEncodeTiled", title="VAE Encode (Tiled)", category="_for_testing")
+def encode_tiled(
+    *,
+    pixels: Image,
+    vae: Vae,
+    tile_size: Annotated[int, Range(64, 4096, step=64)] = 512,
+    overlap: Annotated[int, Range(0, 4096, step=32)] = 64,
+    temporal_size: Annotated[int, Range(8, 4096, step=4)] = 64,  # noqa: ARG001 - there are no videos yet
+    temporal_overlap: Annotated[int, Range(4, 4096, step=4)] = 8,  # noqa: ARG001 - there are no videos yet
+) -> Latent:
+    """Turn pictures into latents tile by tile, which needs less memory.
+
+    Args:
+        pixels: The pictures; transparency is dropped.
+        vae: Of the model that is to sample them.
+        tile_size: Side of a tile, in pixels.
+        overlap: Width of the blend between tiles, in pixels.
+        temporal_size: Frames of a tile; for videos only.
+        temporal_overlap: Frames that tiles share; for videos only.
+    """
+    return Latent(vae.encode_tiled(Image(pixels[..., :3]), tile_px=tile_size, overlap_px=overlap))
+
+
 @node("EmptyLatentImage", title="Empty Latent Image", category="latent")
 def empty(
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -108,6 +107,8 @@ def _assignment(text: str, option: str) -> tuple[str, Any]:
 
 def _axis(text: str) -> tuple[str, list[Any]]:
     """`NODE.INPUT` and the values of a `--grid`: a JSON array, or a line of CSV."""
+    import csv
+
     from engine.batch import Text
 
     place, values = _assignment(text, "--grid")

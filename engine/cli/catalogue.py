@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,6 +59,9 @@ def _unknown(kind: str, catalog: Catalog) -> str:
 
 
 def _listed(catalog: Catalog) -> str:
+    import shutil
+    import textwrap
+
     categories: dict[str, list[Kind]] = {}
     for kind in catalog:
         categories.setdefault(kind.category, []).append(kind)
@@ -78,6 +79,8 @@ def _listed(catalog: Catalog) -> str:
 
 def described(kind: Kind, folders: Folders) -> str:
     """The help text of a kind, from its declaration."""
+    import textwrap
+
     name = f"{kind.id} ({kind.title})" if kind.title != kind.id else kind.id
     marks = [
         word

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +59,9 @@ def _probed(probe: Callable[[Settings], Iterator[tuple[str, str]]], chosen: Sett
 
 
 def _versions(_: Settings) -> Iterator[tuple[str, str]]:
+    import importlib.metadata
+    import platform
+
     import engine
 
     yield "weft", f"{engine.__version__} ({Path(engine.__file__).parent})"
@@ -91,6 +91,8 @@ def _devices(chosen: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _memory(chosen: Settings) -> Iterator[tuple[str, str]]:
+    import shutil
+
     if hasattr(os, "sysconf"):
         yield "machine", sized(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     table = Path("/proc/meminfo")

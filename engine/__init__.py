@@ -12,11 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.engine import Engine, Report, RunResult
+    from engine.engine import Engine
     from engine.errors import NodeFailed, Problem, RunCancelled, WeftError, WorkflowInvalid
     from engine.execute import Cancellation
     from engine.formats.files import load
     from engine.graph import Graph, Link, Mode, Node
+    from engine.result import Report, RunResult
     from engine.schema import Catalog, node
 
 __version__ = "0.1.0"
@@ -31,9 +32,9 @@ _HOMES = {
     "Node": "engine.graph",
     "NodeFailed": "engine.errors",
     "Problem": "engine.errors",
-    "Report": "engine.engine",
+    "Report": "engine.result",
     "RunCancelled": "engine.errors",
-    "RunResult": "engine.engine",
+    "RunResult": "engine.result",
     "WeftError": "engine.errors",
     "WorkflowInvalid": "engine.errors",
     "load": "engine.formats.files",

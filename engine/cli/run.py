@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.cli.save import Request
-    from engine.engine import Engine, RunResult
+    from engine.engine import Engine
     from engine.errors import NodeFailed, WorkflowInvalid
     from engine.graph import Graph
+    from engine.result import RunResult
 
 
 @click.command("run", short_help="Run a workflow.")

@@ -12,8 +12,8 @@ from engine.cli.console import Refused
 from engine.errors import WeftError
 
 if TYPE_CHECKING:
-    from engine.engine import Value
     from engine.graph import Graph
+    from engine.result import Value
     from engine.schema import Catalog
 
 PICTURES = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import Catalog, Engine, Graph, Link, NodeFailed
-from engine.engine import tensors_of
 from engine.errors import WeftError
 from engine.fingerprint import digest
+from engine.result import tensors_of
 from engine.schema import MISSING, Input, Kind, node
 from engine.types import Cond, Conditioning, Image, Latent, Mask
 from engine.validate import _coerced

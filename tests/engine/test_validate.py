@@ -223,11 +223,15 @@ class TestFiles:
     def test_names_that_lead_outside(self, graph, folders, name):
         assert only(graph.set("1", file=name), folders).code == "outside-folder"
 
-    def test_a_link_that_leads_outside(self, graph, folders, tmp_path):
+    def test_a_model_may_be_a_link_to_another_disk_but_an_input_may_not(self, graph, tmp_path):
         outside = tmp_path / "outside.safetensors"
         outside.write_bytes(b"x")
-        (tmp_path / "checkpoints" / "link.safetensors").symlink_to(outside)
-        assert only(graph.set("1", file="link.safetensors"), folders).code == "outside-folder"
+        for folder in ("models/checkpoints", "input"):
+            (tmp_path / folder).mkdir(parents=True)
+            (tmp_path / folder / "link.safetensors").symlink_to(outside)
+        folders = Folders(models=(tmp_path / "models",), input=tmp_path / "input")
+        assert problems(graph.set("1", file="link.safetensors"), folders) == ()
+        assert only(graph.set("1", file="link.safetensors [input]"), folders).code == "outside-folder"
 
 
 class TestCycles:

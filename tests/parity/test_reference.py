@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.engine import tensors_of
 from engine.errors import WorkflowInvalid
+from engine.result import tensors_of
 from tests.parity.reference import Reference, called, relative_error
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 
 from engine import Catalog, Engine, Graph, Link, node
-from engine.engine import RunResult
+from engine.result import RunResult
 from engine.schema import FileChoice, Range
 from engine.types import Shown
 

@@ -479,8 +479,9 @@ class _Checker:
         if path is None or (path.is_dir() and port.files.folder != "diffusers"):
             options = port.options(self.folders) or ()
             details["choices"] = list(options)
-            where = ", ".join(str(p) for p in self.folders.of(port.files.folder)) or f"no folder {port.files.folder!r}"
-            message = f"{name!r} names {value!r}, which is not in {where}"
+            folders = ", ".join(str(p) for p in self.folders.of(port.files.folder))
+            where = f"which is not in {folders}" if folders else f"but there is no folder {port.files.folder!r}"
+            message = f"{name!r} names {value!r}, {where}"
             hint = _near(value, options) or (f"there are {len(options)} files" if options else "the folder is empty")
             self._report("missing-file", node_id, node, message, port=name, hint=hint, details=details)
             return value

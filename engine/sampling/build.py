@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,11 +41,18 @@ class Start:
 
     def gaussian(self) -> StepNoise:
         """Independent noise for each move."""
+        self._require_falling()
         return gaussian(self.x, self.seed)
 
     def brownian(self, *, on_device: bool = False) -> StepNoise:
         """Noise of one Brownian path, on the CPU or on the device."""
+        self._require_falling()
         return brownian(self.x, self.sigmas, self.seed, on_device=on_device)
+
+    def _require_falling(self) -> None:
+        if any(below >= sigma for sigma, below in pairwise(self.sigmas)):
+            msg = "cannot add noise on the way: the noise levels do not fall; only samplers without noise go up"
+            raise ValueError(msg)
 
     def noised(self, noise: Tensor, sigma: float, latent: Tensor) -> Tensor:
         """`latent` carried to level `sigma` as the model was trained."""

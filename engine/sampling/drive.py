@@ -124,6 +124,9 @@ def sampling(
     latent = fitted(latent, latent_format.channels).to(model.device, torch.float32)
     if len(levels) < 2:
         return latent
+    if 0.0 in levels[:-1]:
+        msg = f"cannot sample: step {levels.index(0.0)} starts at noise level 0, from where nothing can be denoised"
+        raise ValueError(msg)
     clean = to_model_space(latent, latent_format)
     noise = noise.to(model.device)
     x = starting_latent(schedule, noise, levels[0], clean)

@@ -14,10 +14,14 @@ import torch
 from engine.folders import Folders
 from engine.types import Cond, Conditioning, Latent, LatentFormat
 from nodes import conditioning as c
+from nodes import custom_sampling as cs
 from nodes import image as im
 from nodes import image_files, inpaint, loaders, mask, preview, primitive, sampling, text
+from nodes import image_transform as it
 from nodes import latent as la
 from nodes import latent_batch as lb
+from nodes import latent_math as lm
+from nodes import sigmas as sg
 from tests.sampling.denoisers import GaussianModel
 
 
@@ -426,3 +430,123 @@ def test_patterns():
     assert text.regex_extract(string="xyz", regex_pattern="a", mode="First Match") == ""
     with pytest.raises(ValueError, match=r"cannot use '\(' as a pattern"):
         text.regex_match(string="a", regex_pattern="(")
+
+
+def test_sampling_taken_apart_gives_the_same(run):
+    settings = {"model": GaussianModel(), "positive": cond(1.0), "negative": cond(2.0), "cfg": 3.0}
+    start, sampler = latent(1, 4, 8, 8), cs.select(sampler_name="dpmpp_2m")
+    levels = sg.basic(model=GaussianModel(), scheduler="karras", steps=5)
+
+    whole = sampling.ksampler(
+        seed=7, steps=5, sampler_name="dpmpp_2m", scheduler="karras", latent_image=start, run=run, **settings
+    )
+    custom = cs.sample_custom(noise_seed=7, sampler=sampler, sigmas=levels, latent_image=start, run=run, **settings)
+    advanced = cs.sample_advanced(
+        noise=cs.random_noise(noise_seed=7),
+        guider=cs.cfg_guider(**settings),
+        sampler=sampler,
+        sigmas=levels,
+        latent_image=start,
+        run=run,
+    )
+
+    assert torch.equal(custom.output.samples, whole.samples)
+    assert torch.equal(advanced.output.samples, whole.samples)
+    torch.testing.assert_close(advanced.denoised_output.samples, whole.samples)
+
+
+def test_without_levels_both_outputs_are_the_latent(run):
+    start = latent(1, 4, 8, 8)
+    guider = cs.basic_guider(model=GaussianModel(), conditioning=cond(1.0))
+
+    result = cs.sample_advanced(
+        noise=cs.disable_noise(),
+        guider=guider,
+        sampler=cs.select(sampler_name="euler"),
+        sigmas=torch.empty(0),
+        latent_image=start,
+        run=run,
+    )
+
+    assert result == (start, start)
+
+
+def test_schedules_are_divided_and_turned():
+    levels = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
+
+    assert [part.tolist() for part in sg.split(sigmas=levels, step=1)] == [[4.0, 3.0], [3.0, 2.0, 1.0, 0.0]]
+    assert [part.tolist() for part in sg.split_denoise(sigmas=levels, denoise=0.5)] == [[4.0, 3.0, 2.0], [2.0, 1.0, 0.0]]
+    assert sg.flip(sigmas=levels)[:2].tolist() == pytest.approx([0.0001, 1.0])
+    assert sg.set_first(sigmas=levels, sigma=9.0).tolist() == [9.0, 3.0, 2.0, 1.0, 0.0]
+    assert levels.tolist() == [4.0, 3.0, 2.0, 1.0, 0.0]
+
+
+def test_latents_are_computed_with():
+    one, two = Latent(torch.full((2, 4, 2, 2), 3.0)), Latent(torch.full((1, 4, 4, 4), 1.0))
+
+    assert torch.all(lm.add(samples1=one, samples2=two).samples == 4.0)
+    assert torch.all(lm.subtract(samples1=one, samples2=two).samples == 2.0)
+    assert torch.all(lm.multiply(samples=one, multiplier=-2.0).samples == -6.0)
+    torch.testing.assert_close(lm.interpolate(samples1=one, samples2=two, ratio=0.5).samples, torch.full((2, 4, 2, 2), 2.0))
+    batch = lm.batch(samples1=one, samples2=two)
+    assert batch.samples.shape == (3, 4, 2, 2)
+    assert batch.batch_index == (0, 1, 0)
+    assert lm.seed_behavior(samples=batch, seed_behavior="fixed").batch_index == (0, 0, 0)
+    assert lm.seed_behavior(samples=batch, seed_behavior="random").batch_index is None
+
+
+def test_pictures_are_turned_cut_and_measured():
+    image = torch.arange(24.0).reshape(1, 2, 4, 3)
+
+    assert torch.equal(it.rotate(image=it.rotate(image=image, rotation="90 degrees"), rotation="270 degrees"), image)
+    assert torch.equal(it.rotate(image=image, rotation="180 degrees"), image.flip(1, 2))
+    assert torch.equal(it.flip(image=image, flip_method="x-axis: vertically"), image.flip(1))
+    assert it.crop(image=image, width=2, height=9, x=99, y=1).shape == (1, 1, 1, 3)
+    assert it.size_of(image=it.repeat(image=image, amount=3)) == (4, 2, 3)
+    assert it.from_batch(image=it.repeat(image=image, amount=3), batch_index=9, length=9).shape[0] == 1
+    assert it.scale_to_total(image=image, upscale_method="area", megapixels=0.01).shape[1:3] == (72, 145)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [
+        ("normal", 0.8),
+        ("multiply", 0.32),
+        ("screen", 0.88),
+        ("overlay", 0.64),
+        ("soft_light", 0.4 + 0.6 * (0.4**0.5 - 0.4)),
+        ("difference", 0.0),
+    ],
+)
+def test_pictures_are_blended(mode, value):
+    below, above = torch.full((1, 2, 2, 3), 0.4), torch.full((1, 4, 4, 3), 0.8)
+
+    result = it.blend(image1=below, image2=above, blend_factor=1.0, blend_mode=mode)
+
+    torch.testing.assert_close(result, torch.full((1, 2, 2, 3), value))
+
+
+@pytest.mark.parametrize(
+    ("operation", "value"), [("multiply", 0.4), ("add", 1.0), ("subtract", 0.1), ("and", 1.0), ("or", 1.0), ("xor", 0.0)]
+)
+def test_masks_meet(operation, value):
+    below, above = mask.solid(value=0.6, width=4, height=4), mask.solid(value=0.5 + 1 / 6, width=9, height=9)
+
+    result = mask.composite(destination=below, source=above, x=2, y=1, operation=operation)
+
+    torch.testing.assert_close(result[0, 1:, 2:], torch.full((3, 2), max(value, 0.0)), atol=0.17, rtol=0)
+    assert torch.all(result[0, 0] == 0.6)
+    assert torch.all(below == 0.6)
+
+
+def test_masks_grow_and_fade():
+    dot = torch.zeros(1, 7, 7)
+    dot[0, 3, 3] = 1.0
+
+    assert float(mask.grow(mask=dot, expand=1, tapered_corners=True).sum()) == 5
+    square = mask.grow(mask=dot, expand=2, tapered_corners=False)
+    assert float(square.sum()) == 25
+    assert torch.equal(mask.grow(mask=square, expand=-2, tapered_corners=False), dot)
+    assert mask.threshold(mask=mask.solid(value=0.5, width=1, height=1), value=0.5).item() == 0.0
+    assert mask.crop(mask=square, x=1, y=2, width=99, height=3).shape == (1, 3, 6)
+    assert mask.feather(mask=torch.ones(1, 4, 4), left=2)[0, 0].tolist() == [0.5, 1.0, 1.0, 1.0]

@@ -38,10 +38,10 @@ DRAWING = frozenset(
 def run(model, *, sampler_name="euler", steps=6, latent=None, levels=None, **more):
     if levels is None:
         levels = sigmas(model.schedule, "karras", steps, sampler_name=sampler_name)
-    settings = {"positive": conditioning(0.0), "negative": conditioning(0.0), "cfg": 1.0, "seed": 1} | more
     latent = torch.zeros(SHAPE) if latent is None else latent
-    noise = initial_noise(latent.shape, settings["seed"])
-    return sample(model, latent=latent, noise=noise, sigmas=levels, sampler_name=sampler_name, **settings)
+    settings = {"positive": conditioning(0.0), "negative": conditioning(0.0), "cfg": 1.0, "seed": 1} | more
+    settings = {"noise": initial_noise(latent.shape, settings["seed"])} | settings
+    return sample(model, latent=latent, sigmas=levels, sampler_name=sampler_name, **settings)
 
 
 def test_the_test_models_are_models():
@@ -90,6 +90,28 @@ def test_an_empty_latent_takes_the_channels_of_the_model():
     model = GaussianModel(latent_format=LatentFormat(channels=16), in_channels=16)
 
     assert run(model, latent=torch.zeros(1, 4, 8, 8), levels=torch.empty(0)).shape == (1, 16, 8, 8)
+
+
+def test_a_step_from_level_zero_is_refused():
+    with pytest.raises(ValueError, match="step 1 starts at noise level 0"):
+        run(GaussianModel(), levels=torch.tensor([2.0, 0.0, 1.0]))
+
+
+def test_a_picture_can_be_carried_back_to_noise():
+    levels, latent = torch.logspace(-3, 1, 60), torch.full(SHAPE, 0.1)
+    model = GaussianModel(latent_format=LatentFormat(scale=1.0))
+
+    up = run(model, latent=latent, levels=levels, sampler_name="dpmpp_2m", noise=torch.zeros(SHAPE))
+    down = run(model, latent=up, levels=levels.flip(0), sampler_name="dpmpp_2m", noise=torch.zeros(SHAPE))
+
+    assert float(up.mean()) > 1.0
+    assert close(down, latent, limit=0.01)
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde"])
+def test_noise_is_not_added_on_the_way_up(sampler):
+    with pytest.raises(ValueError, match="do not fall"):
+        run(GaussianModel(), levels=torch.tensor([1.0, 2.0]), sampler_name=sampler)
 
 
 def test_a_latent_of_other_channels_is_refused():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from engine.cli.save import Request
     from engine.engine import Engine
-    from engine.errors import NodeFailed, WorkflowInvalid
+    from engine.errors import NodeFailed, Problem, WorkflowInvalid
     from engine.graph import Graph
     from engine.result import RunResult
 
@@ -65,7 +65,7 @@ def run(file: str, sets: tuple[str, ...], seed: int | None, targets: tuple[str, 
         graph = options.edited(graph, engine.catalog, sets, seed)
         requests = _requests(graph, engine, saves)
         try:
-            wanted = _targets(graph, engine, targets, requests, source)
+            wanted = _targets(graph, engine, targets, requests, source, as_json=json_output)
         except WorkflowInvalid as error:
             return _invalid(error, source, as_json=json_output)
         cancellation = Cancellation()
@@ -96,7 +96,7 @@ def _requests(graph: Graph, engine: Engine, saves: tuple[str, ...]) -> list[Requ
 
 
 def _targets(
-    graph: Graph, engine: Engine, targets: tuple[str, ...], requests: Sequence[Request], source: str
+    graph: Graph, engine: Engine, targets: tuple[str, ...], requests: Sequence[Request], source: str, *, as_json: bool
 ) -> list[str] | None:
     """What the run is for; None leaves it to the outputs of the workflow. Warnings are shown on the way.
 
@@ -106,7 +106,7 @@ def _targets(
     from engine.validate import invalid
 
     checked = engine.check(graph)
-    report_problems([p for p in checked.problems if p.warning], source, as_json=False)
+    _tell([p for p in checked.problems if p.warning], source, as_json=as_json)
     extra = [r.node for r in requests]
     if targets:
         return [*targets, *extra]
@@ -119,10 +119,15 @@ def _targets(
 
 
 def _invalid(error: WorkflowInvalid, source: str, *, as_json: bool) -> int:
-    report_problems(error.problems, source, as_json=False)
-    if as_json:
-        report_problems(error.problems, source, as_json=True)
+    _tell(error.problems, source, as_json=as_json)
     return INVALID
+
+
+def _tell(problems: Sequence[Problem], source: str, *, as_json: bool) -> None:
+    """Problems for people, and for programs as well if they listen."""
+    report_problems(problems, source, as_json=False)
+    if as_json:
+        report_problems(problems, source, as_json=True)
 
 
 def _save(result: RunResult, requests: Sequence[Request]) -> list[str]:

@@ -16,7 +16,7 @@ def commands():
         yield from (line for line in block.splitlines() if line.startswith("weft "))
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", list(commands()))
 def test_the_command_is_taken(line):
     _, name, *arguments = shlex.split(line)
     with group.commands[name].make_context(name, arguments):

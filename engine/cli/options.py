@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from engine.cli.complete import assignments, nodes
-from engine.cli.console import Refused
+from engine.cli.console import Refused, complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,9 +104,21 @@ def settings(given: dict[str, Any]) -> Settings:
 
 
 def engine(chosen: Settings) -> Engine:
-    """An engine for these settings."""
+    """An engine for these settings. A cache folder that cannot be written costs the cache, not the run."""
+    from dataclasses import replace
+
     from engine.engine import Engine
 
+    cache = chosen.cache_dir()
+    if cache is not None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            is_open = os.access(cache, os.W_OK)
+        except OSError:
+            is_open = False
+        if not is_open:
+            complain(f"results are not kept: {cache} cannot be written; name another folder with --cache-dir", level="warning")
+            chosen = replace(chosen, is_cached=False)
     return Engine(**chosen.arguments())
 
 

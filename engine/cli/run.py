@@ -135,12 +135,8 @@ def _save(result: RunResult, requests: Sequence[Request]) -> list[str]:
         return []
     from engine.cli.save import save
 
-    return [
-        str(path)
-        for wish in requests
-        if wish.node not in result.failures
-        for path in save(result.port(wish.node, wish.port), wish.path)
-    ]
+    known = {entry.node for entry in result.report if entry.state in {"ran", "hit"}}
+    return [str(path) for wish in requests if wish.node in known for path in save(result.port(wish.node, wish.port), wish.path)]
 
 
 def _failed(errors: Sequence[NodeFailed], *, as_json: bool, debug: bool) -> None:

@@ -33,6 +33,12 @@ def test_a_second_run_computes_only_what_changed(weft, story):
     assert weft("run", story, "--no-cache").records[-1]["ran"] == ["1", "2"]
 
 
+def test_a_cache_that_cannot_be_written_costs_the_cache_and_not_the_run(weft, story, tmp_path):
+    (tmp_path / "file").touch()
+    said = weft("run", story, "--cache-dir", tmp_path / "file" / "cache")
+    assert (said.code, "results are not kept" in said.err) == (0, True)
+
+
 def test_inputs_are_set_by_id_and_by_title(weft, story, tmp_path):
     assert weft("run", story, "--set", "1.text=x y", "--set", "Maker.factor=2.5", "--set", "1.upper=true").code == 0
     assert (tmp_path / "output/story_00001_.txt").read_text() == "X Y|7|2.5"
@@ -123,6 +129,16 @@ def test_keep_going_completes_what_does_not_depend_on_the_failure(weft, workflow
     assert said.code == 1
     assert said.records[-1]["status"] == "failed"
     assert [p.name for p in (tmp_path / "output").iterdir()] == ["good_00001_.txt"]
+
+
+def test_what_was_not_computed_is_not_saved(weft, workflow, tmp_path):
+    file = workflow(
+        n1=("TestFail", {"text": "this"}),
+        n2=("TestSeeded", {"text": ["1", 0]}),
+        n3=("TestSeeded", {"text": "fine"}),
+    )
+    said = weft("run", file, "--keep-going", "--save", "1=a.json", "--save", "2=b.json", "--save", "3=c.json")
+    assert (said.code, said.records[-1]["files"]) == (1, ["c.json"])
 
 
 def test_a_target_runs_instead_of_the_outputs(weft, story, tmp_path):

@@ -60,11 +60,15 @@ class DiskStore:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(path, framework="pt") as file:
-                record = json.loads(file.metadata()["result"])
-                outputs = tuple(_decoded(item, file) for item in record["outputs"])
+            header = _header(path)
+            record = json.loads(header.pop("__metadata__")["result"])
+            if header:
+                with safe_open(path, framework="pt") as file:
+                    outputs = tuple(_decoded(item, file) for item in record["outputs"])
+            else:  # a text or a number does not import torch
+                outputs = tuple(_decoded(item, None) for item in record["outputs"])
             os.utime(path)
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OSError):
             path.unlink(missing_ok=True)
             return None
         return Result(outputs, None, float(record["seconds"]))
@@ -81,9 +85,7 @@ class DiskStore:
             outputs = [_encoded(value, tensors) for value in result.outputs]
         except UnencodableValue:
             return
-        from safetensors.torch import save
-
-        data = save(tensors, {"result": json.dumps({"outputs": outputs, "seconds": seconds})})
+        data = _file(tensors, {"result": json.dumps({"outputs": outputs, "seconds": seconds})})
         if len(data) > self.limit_bytes:
             return
         with self._lock:
@@ -132,6 +134,35 @@ class DiskStore:
             path.unlink(missing_ok=True)
             used -= size
         self._used_bytes = used
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: names of tensors to their places, and `__metadata__`.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > path.stat().st_size:
+            msg = f"{path} is cut off"
+            raise ValueError(msg)
+        header = json.loads(file.read(size))
+    if not isinstance(header, dict):
+        msg = f"{path} has no header"
+        raise ValueError(msg)  # noqa: TRY004 - the content of a file is a value
+    return header
+
+
+def _file(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
+    """A safetensors file; torch is imported only if there are tensors."""
+    if tensors:
+        from safetensors.torch import save
+
+        return save(tensors, metadata)  # type: ignore[no-any-return]
+    from safetensors import serialize
+
+    return serialize({}, metadata)
 
 
 def _encoded(value: Any, tensors: dict[str, Any]) -> Any:

@@ -52,3 +52,8 @@ def test_nothing_heavy_is_imported(story, arguments):
 def test_help_does_not_import_the_engine(story):
     script = "import sys\nfrom engine.cli import main\nmain(['--help'])\nassert not {'engine.engine', 'engine.schema', 'nodes'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_a_run_without_tensors_does_not_import_torch_to_keep_its_results(story):
+    for _ in range(2):
+        assert not imported("run", story, "--json") & {"torch", "numpy", "networkx", "rich", "yaml", "asyncio", "PIL"}

@@ -7,6 +7,7 @@ least recently used go when the limit is reached.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -88,7 +89,7 @@ class DiskStore:
         data = _file(tensors, {"result": json.dumps({"outputs": outputs, "seconds": seconds})})
         if len(data) > self.limit_bytes:
             return
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full or unwritable disk costs the cache, not the run
             path.parent.mkdir(parents=True, exist_ok=True)
             if self._used_bytes is None:
                 self._used_bytes = sum(size for _, size, _ in self._files())
@@ -99,8 +100,8 @@ class DiskStore:
                 scratch.write_bytes(data)
                 scratch.replace(path)
             except OSError:
-                scratch.unlink(missing_ok=True)  # a full disk costs the cache, not the run
-                return
+                scratch.unlink(missing_ok=True)
+                raise
             self._used_bytes += len(data)
 
     def clear(self) -> None:

@@ -81,10 +81,13 @@ class FileChoice:
     Attributes:
         folder: A key of `Folders`, such as `checkpoints` or `input`.
         upload: `image`, `video`, ...: editors may offer to upload; any existing file is then valid.
+        repository: A name `owner/name` that is no file is a repository of a hub: the node receives it as text and fetches
+            it. The key then holds the name, since the content is not known before.
     """
 
     folder: str
     upload: str | None = None
+    repository: bool = False
 
 
 @dataclass(frozen=True, slots=True)

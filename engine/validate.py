@@ -10,6 +10,7 @@ checked node leads to a checked node; a graph with a cycle has no checked nodes 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,7 @@ COMFY_CODES: Final[Mapping[str, str]] = {
 _CONES: Final = 8
 """How many sets of targets are remembered for a graph."""
 
+_REPOSITORY: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _EXACT: Final[Mapping[str, type]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 _LINKED_ONLY: Final = frozenset(PORT_TYPES.values()) - WIDGET_TYPES - {"*"}
 
@@ -475,6 +477,8 @@ class _Checker:
             path = self.folders.find(port.files.folder, value)
         except WeftError as cause:
             self._report("outside-folder", node_id, node, f"{name!r}: {cause}", port=name, details=details)
+            return value
+        if path is None and port.files.repository and _REPOSITORY.fullmatch(value):
             return value
         if path is None or (path.is_dir() and port.files.folder != "diffusers"):
             options = port.options(self.folders) or ()

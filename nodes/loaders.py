@@ -39,15 +39,18 @@ def load_checkpoint(*, ckpt_name: Annotated[Path, FileChoice("checkpoints")], ru
 
 
 @node("DiffusersLoader", title="DiffusersLoader", category="advanced/loaders/deprecated")
-def load_diffusers(*, model_path: Annotated[Path, FileChoice("diffusers")], run: Run) -> Checkpoint:
+def load_diffusers(*, model_path: Annotated[Path | str, FileChoice("diffusers", repository=True)], run: Run) -> Checkpoint:
     """Load a diffusion model with its text encoder and VAE from a folder in the layout of diffusers.
 
     Args:
-        model_path: The folder; it holds a `model_index.json`.
+        model_path: The folder; it holds a `model_index.json`. A name such as `runwayml/stable-diffusion-v1-5` that is no
+            folder here is downloaded from the Hugging Face hub, once.
         run: Says where to compute.
     """
     from engine import models
 
+    if isinstance(model_path, str):
+        model_path = models.download_repo(model_path)
     return _parts(models.load_checkpoint(model_path, device=run.device, dtype=run.dtype))
 
 

@@ -219,6 +219,23 @@ class TestFiles:
     def test_separators_of_the_other_system(self, graph, folders):
         assert problems(graph.set("1", file="sub\\deep.safetensors"), folders) == ()
 
+    def test_a_repository_is_taken_only_where_a_node_fetches_it(self, folders):
+        @node("Fetch")
+        def fetch(model: Annotated[Path | str, FileChoice("diffusers", repository=True)]) -> Model:
+            """Fetch.
+
+            Args:
+                model: M
+            """
+
+        catalog = Catalog([*CATALOG, fetch])
+        checked = check(Graph().add("a", "Fetch", model="owner/name"), catalog, folders)
+        assert checked.nodes["a"].literals["model"] == "owner/name"
+        for name in ("owner", "owner/name/more", "../name", "https://hub/x"):
+            codes = [p.code for p in check(Graph().add("a", "Fetch", model=name), catalog, folders).problems]
+            assert codes in (["missing-file"], ["outside-folder"])
+        assert only(Graph().add("1", "Load", file="owner/name"), folders).code == "missing-file"
+
     @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "C:\\x", "sub/../../x", "a\0b"])
     def test_names_that_lead_outside(self, graph, folders, name):
         assert only(graph.set("1", file=name), folders).code == "outside-folder"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
+from engine import Engine
 from tools.portrait import captions, data, export, paint, sample, score, text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,9 +19,29 @@ FILE = ROOT / "engine" / "assets" / "models" / "checkpoints" / "portrait.safeten
 CLIP = ROOT / "engine" / "assets" / "clip"
 
 
+WORKFLOW = ROOT / "workflows" / "portrait.json"
+
+
 @functools.cache
 def _painter() -> sample.Painter:
+    """The file read by other code than the engine's."""
     return sample.Painter(FILE, CLIP)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("portrait")
+    with Engine(input_dir=folder, output_dir=folder, device="cpu") as engine:
+        yield engine
+
+
+def _paint(engine: Engine, texts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    """Pictures by the example workflow with its own settings, [n, 128, 128, 3] uint8."""
+    made = []
+    for prompt, seed in zip(texts, seeds, strict=True):
+        result = engine.run(WORKFLOW, targets=["6"], overrides={"2.text": prompt, "5.seed": seed})
+        made.append((result.value("6", "IMAGE")[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    return np.stack(made)
 
 
 def test_a_drawing_follows_from_its_seed() -> None:
@@ -72,18 +95,25 @@ def test_the_autoencoder_keeps_drawings() -> None:
     assert data.psnr(_painter().roundtrip(held), held).mean() >= 29
 
 
-def test_seeds_give_different_faces_and_the_same_seed_the_same() -> None:
+def test_the_engine_and_other_code_paint_the_same(engine: Engine) -> None:
+    prompt = "portrait of a woman with red hair, blue background, smiling"
+    ours = _paint(engine, [prompt], [3])[0].astype(float)
+    theirs = _painter()([prompt], [3], negative="blurry, low quality")[0].astype(float)
+    assert np.abs(ours - theirs).mean() < 2
+
+
+def test_seeds_give_different_faces_and_the_same_seed_the_same(engine: Engine) -> None:
     prompt = "portrait of a woman with red hair and glasses, blue background, smiling"
-    a, b, c = (_painter()([prompt], [seed])[0].astype(float) for seed in (1, 2, 1))
+    a, b, c = (_paint(engine, [prompt], [seed])[0].astype(float) for seed in (1, 2, 1))
     assert np.array_equal(a, c)
     face = (slice(30, 95), slice(36, 92))
     assert np.abs(a[face] - b[face]).mean() > 4
 
 
 @pytest.mark.slow
-def test_two_hundred_random_prompts_are_followed() -> None:
+def test_two_hundred_random_prompts_are_followed(engine: Engine) -> None:
     asked = score.prompts(200)
-    made = score.generate(_painter(), asked)
+    made = score.generate(functools.partial(_paint, engine), asked)
     accuracy = score.generated_accuracy(asked, made)
     least = {"background": 0.97, "hair": 0.95, "shirt": 0.80, "skin": 0.70}
     assert all(accuracy[name] >= share for name, share in least.items()), accuracy

@@ -6,13 +6,17 @@ other. Attributes are left out at random, words are exchanged for synonyms, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from tools.portrait import paint
-from tools.portrait.paint import Portrait
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from tools.portrait.paint import Portrait
 
 BACKGROUND_WORDS: Mapping[str, Sequence[str]] = {
     "blue": ("blue", "blue", "blue", "light blue", "sky blue", "azure"),
@@ -137,133 +141,156 @@ class Caption:
 
 def caption(p: Portrait, rng: np.random.Generator) -> Caption:
     """One of the many ways to describe a portrait."""
-    said: dict[str, str] = {}
+    telling = _Telling(p, rng)
+    telling.hair()
+    telling.face()
+    telling.worn()
+    telling.clothes()
+    telling.background()
+    rng.shuffle(telling.having)
+    rng.shuffle(telling.wearing)
+    text = _list(telling, rng) if telling.chance(0.5) else _sentence(telling, rng)
+    return Caption(text, telling.said)
 
-    def chance(share: float) -> bool:
-        return bool(rng.random() < share)
 
-    def pick(options: Sequence[str]) -> str:
-        return options[int(rng.integers(len(options)))]
+class _Telling:
+    """The phrases of one caption while it is made, by where they go in a sentence."""
 
-    adjectives: list[str] = []
-    having: list[str] = []
-    wearing: list[str] = []
-    trailing: list[str] = []
+    def __init__(self, p: Portrait, rng: np.random.Generator) -> None:
+        self.p = p
+        self.rng = rng
+        self.said: dict[str, str] = {}
+        self.adjectives: list[str] = []
+        self.having: list[str] = []
+        self.wearing: list[str] = []
+        self.trailing: list[str] = []
+        self.behind = ""
+        self.subject = self.pick(ANYONE)
+        if self.chance(0.85):
+            self.said["gender"] = "woman" if p.woman else "man"
+            self.subject = self.pick(WOMEN if p.woman else MEN)
 
-    subject = pick(ANYONE)
-    if chance(0.85):
-        said["gender"] = "woman" if p.woman else "man"
-        subject = pick(WOMEN if p.woman else MEN)
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
 
-    # Hair: colour and style, together or apart.
-    if p.style == "bald":
-        if chance(0.92):
-            said["style"] = "bald"
-            if chance(0.6):
-                adjectives.append("bald")
-            else:
-                having.append(pick(("a bald head", "no hair")))
-    else:
-        colour = chance(0.88)
-        style = chance(0.7)
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def hair(self) -> None:
+        """Colour and style, together or apart."""
+        p = self.p
+        if p.style == "bald":
+            if self.chance(0.92):
+                self.said["style"] = "bald"
+                if self.chance(0.6):
+                    self.adjectives.append("bald")
+                else:
+                    self.having.append(self.pick(("a bald head", "no hair")))
+            return
+        colour, style = self.chance(0.88), self.chance(0.7)
         if colour:
-            said["hair"] = p.hair
+            self.said["hair"] = p.hair
         if style:
-            said["style"] = p.style
-        word = pick(HAIR_WORDS[p.hair])
+            self.said["style"] = p.style
+        word = self.pick(HAIR_WORDS[p.hair])
         if p.style in ("bob", "bun") and style:
             noun = p.style
-            if colour and chance(0.5):
-                having.append(pick((f"{word} hair in a {noun}", f"{noun} of {word} hair", f"{word} {noun} hair")))
+            if colour and self.chance(0.5):
+                self.having.append(self.pick((f"{word} hair in a {noun}", f"{noun} of {word} hair", f"{word} {noun} hair")))
             else:
-                having.append(f"a {word} {noun}" if colour else pick((f"a {noun}", f"hair in a {noun}")))
+                self.having.append(f"a {word} {noun}" if colour else self.pick((f"a {noun}", f"hair in a {noun}")))
         elif style:
-            how = pick(STYLE_WORDS[p.style])
-            if colour and p.hair in HAIR_NOUNS and chance(0.12):
-                adjectives.append(pick(HAIR_NOUNS[p.hair]))
-                having.append(f"{how} hair")
+            how = self.pick(STYLE_WORDS[p.style])
+            if colour and p.hair in HAIR_NOUNS and self.chance(0.12):
+                self.adjectives.append(self.pick(HAIR_NOUNS[p.hair]))
+                self.having.append(f"{how} hair")
             elif colour:
-                having.append(f"{how} {word} hair" if chance(0.65) else f"{word} {how} hair")
+                self.having.append(f"{how} {word} hair" if self.chance(0.65) else f"{word} {how} hair")
             else:
-                having.append(f"{how} hair")
-        elif colour and p.hair in HAIR_NOUNS and chance(0.2):
-            adjectives.append(pick(HAIR_NOUNS[p.hair]))
+                self.having.append(f"{how} hair")
+        elif colour and p.hair in HAIR_NOUNS and self.chance(0.2):
+            self.adjectives.append(self.pick(HAIR_NOUNS[p.hair]))
         elif colour:
-            having.append(f"{word} hair")
+            self.having.append(f"{word} hair")
 
-    if chance(0.78):
-        said["skin"] = p.skin
-        word = pick(SKIN_WORDS[p.skin])
-        if chance(0.25):
-            adjectives.append(f"{word} skinned")
-        else:
-            having.append(pick((f"{word} skin", f"{word} skin", f"{word} skin", f"a {word} complexion", f"{word} skin tone")))
-    if chance(0.12 if p.eyewear == "sunglasses" else 0.5):
-        said["eyes"] = p.eyes
-        having.append(f"{p.eyes} eyes")
-    if chance(0.72):
-        said["expression"] = p.expression
-        where = rng.random()
-        if where < 0.4:
-            adjectives.insert(0, pick(EXPRESSION_WORDS[p.expression]))
-        elif where < 0.75:
-            trailing.append(pick(EXPRESSION_WORDS[p.expression]))
-        else:
-            trailing.append(pick(EXPRESSION_PHRASES[p.expression]))
-    if p.beard != "none" and chance(0.88):
-        said["beard"] = p.beard
-        if p.beard == "beard" and chance(0.3):
-            adjectives.append("bearded")
-        else:
-            having.append("a " + pick(BEARD_WORDS[p.beard]))
-    elif p.beard == "none" and chance(0.03):
-        said["beard"] = "none"
-        having.append("no beard")
-    if p.earrings and chance(0.6):
-        said["earrings"] = "yes"
-        wearing.append(pick(("earrings", "gold earrings")))
-    if p.eyewear != "none" and chance(0.92):
-        said["eyewear"] = p.eyewear
-        (wearing if chance(0.7) else having).append(pick(EYEWEAR_WORDS[p.eyewear]))
-    elif p.eyewear == "none" and chance(0.04):
-        said["eyewear"] = "none"
-        having.append("no glasses")
-    if p.hat != "none" and chance(0.94):
-        named = chance(0.85)
-        said["hat"] = p.hat if named else "any"
-        hat = pick(HAT_WORDS[p.hat]) if named else "hat"
-        if chance(0.7):
-            said["hat_colour"] = p.hat_colour
-            hat = f"{pick(SHIRT_WORDS[p.hat_colour])} {hat}"
-        (wearing if chance(0.8) else having).append(f"a {hat}")
-    elif p.hat == "none" and chance(0.03):
-        said["hat"] = "none"
-        having.append("no hat")
-    if chance(0.82):
-        said["shirt"] = p.shirt
-        garment = pick(ANY_GARMENT)
-        if chance(0.5):
-            said["garment"] = p.garment
-            garment = pick(GARMENT_WORDS[p.garment])
-        phrase = f"{pick(SHIRT_WORDS[p.shirt])} {garment}"
-        wearing.append(phrase if garment == "clothes" else f"a {phrase}")
-    elif chance(0.4):
-        said["garment"] = p.garment
-        wearing.append("a " + pick(GARMENT_WORDS[p.garment]))
+    def face(self) -> None:
+        """Skin, eyes, expression, beard."""
+        p = self.p
+        if self.chance(0.78):
+            self.said["skin"] = p.skin
+            word = self.pick(SKIN_WORDS[p.skin])
+            if self.chance(0.25):
+                self.adjectives.append(f"{word} skinned")
+            else:
+                skin = f"{word} skin"
+                self.having.append(self.pick((skin, skin, skin, f"a {word} complexion", f"{word} skin tone")))
+        if self.chance(0.12 if p.eyewear == "sunglasses" else 0.5):
+            self.said["eyes"] = p.eyes
+            self.having.append(f"{p.eyes} eyes")
+        if self.chance(0.72):
+            self.said["expression"] = p.expression
+            where = self.rng.random()
+            if where < 0.4:
+                self.adjectives.insert(0, self.pick(EXPRESSION_WORDS[p.expression]))
+            elif where < 0.75:
+                self.trailing.append(self.pick(EXPRESSION_WORDS[p.expression]))
+            else:
+                self.trailing.append(self.pick(EXPRESSION_PHRASES[p.expression]))
+        if p.beard != "none" and self.chance(0.88):
+            self.said["beard"] = p.beard
+            if p.beard == "beard" and self.chance(0.3):
+                self.adjectives.append("bearded")
+            else:
+                self.having.append("a " + self.pick(BEARD_WORDS[p.beard]))
+        elif p.beard == "none" and self.chance(0.03):
+            self.said["beard"] = "none"
+            self.having.append("no beard")
 
-    background = ""
-    if chance(0.9):
-        said["background"] = p.background
-        word = pick(BACKGROUND_WORDS[p.background])
-        background = pick((f"{word} background",) * 4 + (f"{word} backdrop", f"{word} wall"))
+    def worn(self) -> None:
+        """Earrings, glasses, hat."""
+        p = self.p
+        if p.earrings and self.chance(0.6):
+            self.said["earrings"] = "yes"
+            self.wearing.append(self.pick(("earrings", "gold earrings")))
+        if p.eyewear != "none" and self.chance(0.92):
+            self.said["eyewear"] = p.eyewear
+            (self.wearing if self.chance(0.7) else self.having).append(self.pick(EYEWEAR_WORDS[p.eyewear]))
+        elif p.eyewear == "none" and self.chance(0.04):
+            self.said["eyewear"] = "none"
+            self.having.append("no glasses")
+        if p.hat != "none" and self.chance(0.94):
+            named = self.chance(0.85)
+            self.said["hat"] = p.hat if named else "any"
+            hat = self.pick(HAT_WORDS[p.hat]) if named else "hat"
+            if self.chance(0.7):
+                self.said["hat_colour"] = p.hat_colour
+                hat = f"{self.pick(SHIRT_WORDS[p.hat_colour])} {hat}"
+            (self.wearing if self.chance(0.8) else self.having).append(f"a {hat}")
+        elif p.hat == "none" and self.chance(0.03):
+            self.said["hat"] = "none"
+            self.having.append("no hat")
 
-    rng.shuffle(having)
-    rng.shuffle(wearing)
-    if chance(0.5):
-        text = _list(subject, adjectives, having, wearing, trailing, background, rng)
-    else:
-        text = _sentence(subject, adjectives, having, wearing, trailing, background, rng)
-    return Caption(text, said)
+    def clothes(self) -> None:
+        """The shirt's colour and kind."""
+        p = self.p
+        if self.chance(0.82):
+            self.said["shirt"] = p.shirt
+            garment = self.pick(ANY_GARMENT)
+            if self.chance(0.5):
+                self.said["garment"] = p.garment
+                garment = self.pick(GARMENT_WORDS[p.garment])
+            phrase = f"{self.pick(SHIRT_WORDS[p.shirt])} {garment}"
+            self.wearing.append(phrase if garment == "clothes" else f"a {phrase}")
+        elif self.chance(0.4):
+            self.said["garment"] = p.garment
+            self.wearing.append("a " + self.pick(GARMENT_WORDS[p.garment]))
+
+    def background(self) -> None:
+        """The colour behind."""
+        if self.chance(0.9):
+            self.said["background"] = self.p.background
+            word = self.pick(BACKGROUND_WORDS[self.p.background])
+            self.behind = self.pick((f"{word} background",) * 4 + (f"{word} backdrop", f"{word} wall"))
 
 
 def _bare(phrase: str) -> str:
@@ -273,18 +300,18 @@ def _bare(phrase: str) -> str:
     return phrase
 
 
-def _list(
-    subject: str, adjectives: list[str], having: list[str], wearing: list[str], trailing: list[str], background: str, rng: np.random.Generator
-) -> str:
+def _list(told: _Telling, rng: np.random.Generator) -> str:
     """`portrait of a woman, red hair, glasses, blue background`."""
+    subject, adjectives = told.subject, told.adjectives
     kind = rng.random()
     opener = OPENERS[int(rng.integers(len(OPENERS)))]
     head = f"{opener} a {subject}" if kind < 0.55 else f"{subject} portrait" if kind < 0.62 else subject
     if kind < 0.55 and adjectives and rng.random() < 0.5:
         head = f"{opener} a {adjectives.pop(0)} {subject}"
-    rest = [_bare(s) if rng.random() < 0.8 else s for s in (*adjectives, *having, *wearing, *trailing)]
-    if background:
-        rest.append(background)
+    said = (*adjectives, *told.having, *told.wearing, *told.trailing)
+    rest = [_bare(phrase) if rng.random() < 0.8 else phrase for phrase in said]
+    if told.behind:
+        rest.append(told.behind)
     if rng.random() < 0.25:
         rest.append(EMBELLISHMENTS[int(rng.integers(len(EMBELLISHMENTS)))])
     rng.shuffle(rest)
@@ -302,12 +329,11 @@ def _join(items: Sequence[str], rng: np.random.Generator) -> str:
     return ", ".join(items[:-1]) + (", and " if rng.random() < 0.3 else " and ") + items[-1]
 
 
-def _sentence(
-    subject: str, adjectives: list[str], having: list[str], wearing: list[str], trailing: list[str], background: str, rng: np.random.Generator
-) -> str:
+def _sentence(told: _Telling, rng: np.random.Generator) -> str:
     """`a portrait of a smiling woman with red hair and pale skin, wearing a blue shirt, on a pink background`."""
+    having, wearing, background = told.having, told.wearing, told.behind
     opener = OPENERS[int(rng.integers(len(OPENERS)))] + " " if rng.random() < 0.8 else ""
-    text = f"{opener}a {' '.join([*adjectives, subject])}"
+    text = f"{opener}a {' '.join([*told.adjectives, told.subject])}"
     groups: list[str] = []
     if wearing and having and rng.random() < 0.25:  # the shirt among the rest, as many people write
         mixed = [*having, *wearing]
@@ -319,7 +345,7 @@ def _sentence(
             groups.append(("wearing ", "wearing ", "in ")[int(rng.integers(3))] + _join(wearing, rng))
         if rng.random() < 0.2:
             groups.reverse()
-    groups += trailing
+    groups += told.trailing
     if background:
         article = ("on a ", "on a ", "in front of a ", "against a ", "with a ", "")[int(rng.integers(6))]
         if rng.random() < 0.12 and not text.startswith("a "):

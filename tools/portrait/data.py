@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tools.portrait.paint import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 SHARD = 1000
 HELD_OUT_SEED = 1_000_000
@@ -25,7 +27,7 @@ def draw(folder: Path, shards: Sequence[int]) -> None:
             continue
         part = path.with_suffix(".part.npy")
         np.save(part, pictures(range(k * SHARD, (k + 1) * SHARD)))
-        os.replace(part, path)
+        part.replace(path)
         print(f"drawn {path.name}", flush=True)
 
 
@@ -45,7 +47,8 @@ def load(folder: Path) -> tuple[Tensor, list[int]]:
     """
     paths = sorted(p for p in folder.glob("*.npy") if p.stem.isdigit())
     if not paths:
-        raise FileNotFoundError(f"no painted shards in {folder}; run `python -m tools.portrait paint` first")
+        msg = f"no painted shards in {folder}; run `python -m tools.portrait paint` first"
+        raise FileNotFoundError(msg)
     stacks = [torch.from_numpy(np.load(p)).permute(0, 3, 1, 2).contiguous() for p in paths]
     seeds = [int(p.stem) * SHARD + i for p in paths for i in range(SHARD)]
     return torch.cat(stacks), seeds

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from tools.portrait import data, text, vae
-from tools.portrait.pace import Average, Pace, save
+from tools.portrait import captions, data, text, vae
+from tools.portrait.pace import Average, Pace, keep, resume, save
 from tools.portrait.team import Team
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STEPS = 1000
 
@@ -77,6 +81,45 @@ def latents(folder: Path) -> tuple[Tensor, list[int], Tensor, Tensor]:
     return (z - mean[:, None, None]) / std[:, None, None], seeds, mean, std
 
 
+class Examples:
+    """Latents with captions, some of them blank."""
+
+    def __init__(self, folder: Path, table: text.Table, seed: int) -> None:
+        self.codes, seeds, _, _ = latents(folder)
+        self.rows, self.labels = text.prepare(folder / "captions.pt", seeds, table, seed)
+        self.pad = torch.full((1, text.LENGTH), table.end)
+        self.pad[0, 0] = table.start
+        self.nothing = _nothing(table, seed)
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random examples.
+
+        Returns:
+            Latents [n, 4, 16, 16], caption rows [n, 77], labels [n, attributes], and whether there is a caption [n]. A
+            tenth have none; some of these hold words that say nothing, as negative prompts do.
+        """
+        index = torch.randint(0, len(self.codes), (n,), generator=generator)
+        variant = torch.randint(0, text.VARIANTS, (n,), generator=generator)
+        blank = torch.rand(n, generator=generator) < 0.10
+        line = torch.where(blank[:, None], self.pad, self.rows[index, variant].long())
+        odd = blank & (torch.rand(n, generator=generator) < 0.3)
+        line[odd] = self.nothing[torch.randint(0, len(self.nothing), (int(odd.sum()),), generator=generator)]
+        return self.codes[index], line, self.labels[index, variant].long(), ~blank
+
+
+def _nothing(table: text.Table, seed: int, n: int = 400) -> Tensor:
+    """Rows of captions that say nothing about a picture: odd words, and words that no drawing was described with."""
+    rng = np.random.default_rng([seed, 13])
+    rows = []
+    for _ in range(n):
+        line = table.rows(captions.junk(rng))
+        if rng.random() < 0.5:
+            count = int(rng.integers(1, 10))
+            line = [line[0], *[text.UNKNOWN] * count, *[table.end] * (text.LENGTH - 1 - count)]
+        rows.append(line)
+    return torch.tensor(rows)
+
+
 def train(
     folder: Path,
     clip: Path,
@@ -95,10 +138,9 @@ def train(
     team = Team()
     batch //= team.size
     torch.manual_seed(seed)
-    codes, seeds, _, _ = latents(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     table = text.Table(text.tokenizer(clip))
-    rows, labels = text.prepare(folder / "captions.pt", seeds, table, seed)
+    examples = Examples(folder, table, seed)
     unet, encoder, readout = build(), text.build(len(table)), text.Readout()
     language = nn.ModuleList([encoder, readout])
     language.load_state_dict(torch.load(folder / "text.pt", map_location="cpu")["both"])
@@ -109,40 +151,22 @@ def train(
         lr=peak, betas=(0.9, 0.99), weight_decay=1e-3,
     )  # fmt: skip
     pace = Pace(steps, minutes)
-    generator = torch.Generator().manual_seed(seed + 1000 * team.rank)
     path = folder / "unet.pt"
-    if path.exists():
-        old = torch.load(path, map_location=device, weights_only=False)
-        every.load_state_dict(old["every"])
-        optimizer.load_state_dict(old["optimizer"])
-        average.values, average.count = old["average"], old["count"]
-        pace.step, pace.spent_s = old["step"], old["spent_s"]
-        generator.manual_seed(seed + pace.step + 1_000_000 * team.rank)
+    resume(path, every, optimizer, average, pace)
+    generator = team.generator(seed, pace.step)
     signal = alphas()
     weights = 1 + (signal / (1 - signal)).reciprocal().clamp(max=9)
     weights = (weights / weights.mean()).to(device)
     signal = signal.to(device)
-    pad = torch.full((1, text.LENGTH), table.end)
-    pad[0, 0] = len(table) - 2
     total, gap = 0.0, 0.0
     progress = pace.progress
     while progress < 1:
-        index = torch.randint(0, len(codes), (batch,), generator=generator)
-        variant = torch.randint(0, text.VARIANTS, (batch,), generator=generator)
-        z = codes[index]
-        line, target = rows[index, variant].long(), labels[index, variant].long()
-        blank = torch.rand(batch, generator=generator) < 0.10
-        line = torch.where(blank[:, None], pad, line)
-        # Words that say nothing (a negative prompt) count as no words: some blanks get a few unknown ones.
-        for i in torch.nonzero(blank & (torch.rand(batch, generator=generator) < 0.25)).flatten().tolist():
-            n = int(torch.randint(1, 9, (1,), generator=generator))
-            unknown = pad.clone()
-            unknown[0, 1 : n + 1] = 0
-            line[i] = unknown[0]
+        z, line, target, said = examples.draw(batch, generator)
         noise = torch.randn(z.shape, generator=generator)
         # One timestep in each of `batch` equal strata.
-        t = ((torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) * STEPS / batch).long().clamp(max=STEPS - 1)
-        z, line, target, noise, t = (v.to(device) for v in (z, line, target, noise, t))
+        places = torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)
+        t = (places * STEPS / batch).long().clamp(max=STEPS - 1)
+        z, line, target, said, noise, t = (v.to(device) for v in (z, line, target, said, noise, t))
         a = signal[t][:, None, None, None]
         noisy = a.sqrt() * z + (1 - a).sqrt() * noise
         for group in optimizer.param_groups:
@@ -150,7 +174,6 @@ def train(
         hidden = encoder(input_ids=line).last_hidden_state
         error = (unet(noisy, t, hidden).sample - noise).pow(2).flatten(1).mean(1)
         loss = (weights[t] * error).mean()
-        said = ~blank.to(device)
         reading, _ = readout(hidden[said], line[said], target[said], table.end)
         optimizer.zero_grad(set_to_none=True)
         (loss + 0.02 * reading).backward()
@@ -174,5 +197,5 @@ def train(
             )
             total = 0.0
         if pace.step % 400 == 0 or progress >= 1:
-            save(path, every=every.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
+            keep(path, every, optimizer, average, pace)
             save(folder / "unet-average.pt", every=average.state(every), ids=table.ids, steps=pace.step, spent_s=pace.spent_s)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from tools.portrait import diffusion, text, vae
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 LIMIT_BYTES = 32_000_000
@@ -47,7 +51,8 @@ def unet_key(name: str, layers: int = 2) -> str:
             return f"output_blocks.{first + layers}.2.{rest}"
         place = f"output_blocks.{first + index}.{0 if part == 'resnets' else 1}."
     else:
-        raise KeyError(f"no SD1 name for the UNet parameter {name!r}")
+        msg = f"no SD1 name for the UNet parameter {name!r}"
+        raise KeyError(msg)
     if part == "resnets":
         for theirs, ours in _RESNET:
             if rest.startswith(theirs + "."):
@@ -121,12 +126,10 @@ def checkpoint(folder: Path) -> dict[str, Tensor]:
         conv = "mid_block.attentions" in name and value.ndim == 2
         out[VAE + vae_key(name)] = value[:, :, None, None] if conv else value
     for name, value in painter["every"].items():
-        if not name.startswith("language.0.") or name.endswith("position_ids"):
-            continue
-        name = name.removeprefix("language.0.").removeprefix("text_model.")
-        if name == "embeddings.token_embedding.weight":
-            value = _vocabulary(value, painter["ids"])
-        out[TEXT + "text_model." + name] = value
+        if name.startswith("language.0.") and not name.endswith("position_ids"):
+            inner = name.removeprefix("language.0.").removeprefix("text_model.")
+            table = inner == "embeddings.token_embedding.weight"
+            out[TEXT + "text_model." + inner] = _vocabulary(value, painter["ids"]) if table else value
     return {k: v.to(torch.float16).contiguous() for k, v in out.items()}
 
 
@@ -139,7 +142,8 @@ def write(folder: Path, target: Path) -> int:
     tensors = checkpoint(folder)
     size = sum(v.numel() * 2 for v in tensors.values())
     if size > LIMIT_BYTES:
-        raise ValueError(f"the checkpoint has {size} bytes of parameters, more than {LIMIT_BYTES}")
+        msg = f"the checkpoint has {size} bytes of parameters, more than {LIMIT_BYTES}"
+        raise ValueError(msg)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(target), metadata={"format": "pt"})
     return target.stat().st_size

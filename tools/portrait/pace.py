@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -32,8 +33,7 @@ class Pace:
         """Share of the stage that is done, 0 to 1."""
         if self.steps is not None:
             return min(1.0, self.step / self.steps)
-        assert self.minutes is not None
-        return min(1.0, self.spent_s / (60 * self.minutes))
+        return min(1.0, self.spent_s / (60 * (self.minutes or 1)))
 
     def tick(self) -> None:
         """Count a finished step and its time."""
@@ -58,6 +58,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
+        """Move the averages towards the module's parameters."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         names = [k for k, _ in module.named_parameters()]
@@ -72,4 +73,28 @@ def save(path: Path, **state: Any) -> None:
     """Write a checkpoint so that a crash never leaves half of one."""
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
+
+
+def keep(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, pace: Pace) -> None:
+    """Write all that a stage needs to go on."""
+    save(
+        path,
+        module=module.state_dict(),
+        optimizer=optimizer.state_dict(),
+        average=average.values,
+        count=average.count,
+        step=pace.step,
+        spent_s=pace.spent_s,
+    )
+
+
+def resume(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, pace: Pace) -> None:
+    """Take up a stage where `keep` left it; do nothing where there is no file."""
+    if not path.exists():
+        return
+    kept = torch.load(path, weights_only=True)
+    module.load_state_dict(kept["module"])
+    optimizer.load_state_dict(kept["optimizer"])
+    average.values, average.count = kept["average"], kept["count"]
+    pace.step, pace.spent_s = kept["step"], kept["spent_s"]

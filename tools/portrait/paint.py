@@ -7,11 +7,14 @@ pixels of the 128 x 128 picture; shapes are drawn at four times that size and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 SIZE_PX = 128
 _SCALE = 4
@@ -190,7 +193,12 @@ class _Canvas:
         small = Image.fromarray(np.clip(np.rint(cells), 0, 255).astype(np.uint8))
         height, width = cells.shape[:2]
         # Sample between cell centres, so that the first and last colours are reached at the edges.
-        box = (0.5 if width > 1 else 0, 0.5 if height > 1 else 0, width - (0.5 if width > 1 else 0), height - (0.5 if height > 1 else 0))
+        box = (
+            0.5 if width > 1 else 0,
+            0.5 if height > 1 else 0,
+            width - (0.5 if width > 1 else 0),
+            height - (0.5 if height > 1 else 0),
+        )
         self.image.paste(small.resize(size, Image.Resampling.BILINEAR, box=box), (int(x0), int(y0)), mask)
 
     def glow(self, cx: float, cy: float, rx: float, ry: float, colour: Sequence[float], strength: float) -> None:
@@ -345,24 +353,33 @@ def _body(c: _Canvas, p: Portrait, f: _Face, shirt: Rgb, rng: np.random.Generato
     # Neck with the shadow of the chin.
     if p.garment == "turtleneck":
         c.shade([(x - nw, 74), (x + nw, 74), (x + nw, 98), (x - nw, 98)], [[_dark(neck, 0.3)], [_dark(neck, 0.16)]])
-        collar = _spline([(x - nw - 3.5, 92), (x, 94.5), (x + nw + 3.5, 92), (x + nw + 5, 103), (x, 107), (x - nw - 5, 103)], closed=True)
+        collar = _spline(
+            [(x - nw - 3.5, 92), (x, 94.5), (x + nw + 3.5, 92), (x + nw + 5, 103), (x, 107), (x - nw - 5, 103)], closed=True
+        )
         c.shade(collar, [[_light(shirt, 0.22), shirt], [shirt, _dark(shirt, 0.18)]])
         c.stroke([(x - nw - 4, 103.2), (x, 106.6), (x + nw + 4, 103.2)], 1.3, _dark(shirt, 0.3))
         return
     depth = {"t-shirt": 108.0, "v-neck": 117.0, "collar": 111.0}[p.garment]
     if p.garment == "t-shirt":
-        hole = _spline([(x - nw - 3, 94), (x - nw - 1, 101), (x, depth), (x + nw + 1, 101), (x + nw + 3, 94), (x, 90)], closed=True)
+        hole = _spline(
+            [(x - nw - 3, 94), (x - nw - 1, 101), (x, depth), (x + nw + 1, 101), (x + nw + 3, 94), (x, 90)], closed=True
+        )
         c.ring(hole, 4.2, _dark(shirt, 0.28))
     else:
         hole = np.array([(x - nw - 2, 94), (x - nw - 0.5, 99), (x, depth), (x + nw + 0.5, 99), (x + nw + 2, 94)])
         c.ring(hole, 3.6, _dark(shirt, 0.28))
     c.shade(hole, [[_dark(neck, 0.2)], [neck]])
-    c.shade([(x - nw, 72), (x + nw, 72), (x + nw + 0.8, 98), (x, 101), (x - nw - 0.8, 98)], [[_dark(neck, 0.36)], [_dark(neck, 0.28)], [_dark(neck, 0.08)]])
+    c.shade(
+        [(x - nw, 72), (x + nw, 72), (x + nw + 0.8, 98), (x, 101), (x - nw - 0.8, 98)],
+        [[_dark(neck, 0.36)], [_dark(neck, 0.28)], [_dark(neck, 0.08)]],
+    )
     if p.garment == "collar":
         for s in (-1, 1):
             flap = [(x + s * (nw - 0.5), 92), (x + s * (nw + 6), 97.5), (x + s * 14.5, 112), (x + s * 0.6, 111)]
             c.shade(flap, [[_light(shirt, 0.3)], [_light(shirt, 0.1)]])
-            c.stroke([(x + s * (nw + 6), 98.5), (x + s * 14.5, 112), (x + s * 0.8, 111.4)], 1.2, _dark(shirt, 0.34), smooth=False)
+            c.stroke(
+                [(x + s * (nw + 6), 98.5), (x + s * 14.5, 112), (x + s * 0.8, 111.4)], 1.2, _dark(shirt, 0.34), smooth=False
+            )
         for y in (117.5, 125):
             c.fill(_oval(x, y, 1.7, 1.7), _dark(shirt, 0.45) if sum(shirt) > 240 else _light(shirt, 0.5))
 
@@ -386,7 +403,7 @@ def _head(c: _Canvas, p: Portrait, f: _Face) -> None:
 
 
 def _features(c: _Canvas, p: Portrait, f: _Face, rng: np.random.Generator) -> None:
-    ink = _dark(_mix(f.hair, (46, 30, 34), 0.55 if p.hair not in ("black",) else 0.2), 0.2)
+    ink = _dark(_mix(f.hair, (46, 30, 34), 0.2 if p.hair == "black" else 0.55), 0.2)
     lid = (44, 28, 36)
     gaze = rng.uniform(-0.9, 0.9)
     y = f.cy + f.eye_y
@@ -404,19 +421,31 @@ def _features(c: _Canvas, p: Portrait, f: _Face, rng: np.random.Generator) -> No
         c.fill(_oval(x + gaze, y + 0.7, 2.9 * k, 2.9 * k * min(wide, 1.0)), _light(iris, 0.12))
         c.fill(_oval(x + gaze, y + 0.2, 1.8 * k, 1.9 * k), (20, 14, 20))
         c.fill(_oval(x + gaze - 1.1, y - 1.2, 1.15, 1.15), (255, 255, 255))
-        arch = [(x - rx - 0.2, y - 0.4), (x - rx * 0.55, y - ry * 0.86), (x, y - ry - 0.2), (x + rx * 0.55, y - ry * 0.86), (x + rx + 0.2, y - 0.4)]
+        arch = [
+            (x - rx - 0.2, y - 0.4),
+            (x - rx * 0.55, y - ry * 0.86),
+            (x, y - ry - 0.2),
+            (x + rx * 0.55, y - ry * 0.86),
+            (x + rx + 0.2, y - 0.4),
+        ]
         c.stroke(arch, 1.9 if p.woman else 1.5, lid)
         if p.woman:
             c.stroke([(x + s * rx * 0.7, y - ry * 0.7), (x + s * (rx + 2.3), y - ry * 0.75)], 1.6, lid, smooth=False)
         inner, outer = {"sad": (-2.2, 2.0), "surprised": (0.2, 0.2), "neutral": (0.4, 0.0)}.get(p.expression, (0.0, 0.6))
-        brow = [(x - s * 5.6, brow_y + inner + 0.8), (x, brow_y - 1.2 + 0.5 * (inner + outer)), (x + s * 6.2, brow_y + outer + 0.6)]
+        brow = [
+            (x - s * 5.6, brow_y + inner + 0.8),
+            (x, brow_y - 1.2 + 0.5 * (inner + outer)),
+            (x + s * 6.2, brow_y + outer + 0.6),
+        ]
         c.stroke(brow, brow_w, ink)
     # Nose: a soft side, a tip and its light.
     ny = f.cy + f.eye_y + rng.uniform(8.6, 10.4)
     nw = rng.uniform(2.6, 3.8)
     shade = _dark(f.skin, 0.34)
     c.glow(f.cx + f.side * 2.4, ny - 3.5, 4, 8, shade, 0.4)
-    c.stroke([(f.cx - nw, ny + 0.2), (f.cx - nw * 0.4, ny + 1.9), (f.cx + nw * 0.4, ny + 1.9), (f.cx + nw, ny + 0.2)], 1.7, shade)
+    c.stroke(
+        [(f.cx - nw, ny + 0.2), (f.cx - nw * 0.4, ny + 1.9), (f.cx + nw * 0.4, ny + 1.9), (f.cx + nw, ny + 0.2)], 1.7, shade
+    )
     c.glow(f.cx - f.side * 0.6, ny - 1.5, 3.2, 3.6, _light(f.skin, 0.7), 0.75)
 
 
@@ -426,8 +455,12 @@ def _mouth(c: _Canvas, p: Portrait, f: _Face) -> None:
     lips = _dark(lips, 0.05 if p.woman else 0.22)
     deep = (104, 22, 36)
     if p.expression == "smiling":
-        curve = _spline([(x - w, y - 2.2), (x - w * 0.5, y + 1.2), (x, y + 2.2), (x + w * 0.5, y + 1.2), (x + w, y - 2.2)], closed=False)
-        lower = _spline([(x + w, y - 2.2), (x + w * 0.5, y + 4.0), (x, y + 5.4), (x - w * 0.5, y + 4.0), (x - w, y - 2.2)], closed=False)
+        curve = _spline(
+            [(x - w, y - 2.2), (x - w * 0.5, y + 1.2), (x, y + 2.2), (x + w * 0.5, y + 1.2), (x + w, y - 2.2)], closed=False
+        )
+        lower = _spline(
+            [(x + w, y - 2.2), (x + w * 0.5, y + 4.0), (x, y + 5.4), (x - w * 0.5, y + 4.0), (x - w, y - 2.2)], closed=False
+        )
         c.fill(np.concatenate([curve, lower]), lips)
         c.stroke(curve, 1.6, _dark(lips, 0.45))
     elif p.expression == "laughing":
@@ -437,7 +470,12 @@ def _mouth(c: _Canvas, p: Portrait, f: _Face) -> None:
         mouth = np.concatenate([_spline(top, closed=False), _spline(low, closed=False)])
         c.fill(mouth, deep)
         c.fill(_oval(x, y + 5.2, w * 0.5, 2.2), (226, 92, 104))
-        teeth = np.concatenate([_spline(top, closed=False), _spline([(x + w * 0.82, y + 0.4), (x, y + 2.2), (x - w * 0.82, y + 0.4)], closed=False)])
+        teeth = np.concatenate(
+            [
+                _spline(top, closed=False),
+                _spline([(x + w * 0.82, y + 0.4), (x, y + 2.2), (x - w * 0.82, y + 0.4)], closed=False),
+            ]
+        )
         c.fill(teeth, (252, 250, 246))
         c.ring(mouth, 1.4, lips)
     elif p.expression == "surprised":
@@ -447,7 +485,13 @@ def _mouth(c: _Canvas, p: Portrait, f: _Face) -> None:
     else:
         bend = -3.2 if p.expression == "sad" else 0.0
         w = w * 0.86
-        mid = [(x - w, y + 0.4 - bend), (x - w * 0.5, y + 0.4 - bend * 0.2), (x, y + 0.5), (x + w * 0.5, y + 0.4 - bend * 0.2), (x + w, y + 0.4 - bend)]
+        mid = [
+            (x - w, y + 0.4 - bend),
+            (x - w * 0.5, y + 0.4 - bend * 0.2),
+            (x, y + 0.5),
+            (x + w * 0.5, y + 0.4 - bend * 0.2),
+            (x + w, y + 0.4 - bend),
+        ]
         up = [(x + w * 0.35, y - 1.9), (x, y - 1.4), (x - w * 0.35, y - 1.9)]
         low = [(x + w * 0.5, y + 2.9 - bend * 0.15), (x, y + 3.6), (x - w * 0.5, y + 2.9 - bend * 0.15)]
         c.fill(np.concatenate([_spline(mid, closed=False), _spline([mid[-1], *up, mid[0]], closed=False)]), _dark(lips, 0.08))
@@ -464,13 +508,20 @@ def _beard(c: _Canvas, p: Portrait, f: _Face) -> None:
         inner = [(x, y - 5.4), (x - w * 0.46, y - 4.2), (x - w * 0.70, f.cy + 12.5), (x - w * 0.87, f.cy + 6)]
         right = [(2 * x - a, b) for a, b in outer]
         rinner = [(2 * x - a, b) for a, b in inner]
-        points = np.concatenate([
-            _spline([*outer, *reversed(right[:-1])], closed=False),
-            _spline([*reversed(rinner), *inner[1:]], closed=False),
-        ])
+        points = np.concatenate(
+            [
+                _spline([*outer, *reversed(right[:-1])], closed=False),
+                _spline([*reversed(rinner), *inner[1:]], closed=False),
+            ]
+        )
         c.shade(points, [[hair, hair], [_light(hair, 0.08), hair], [_dark(hair, 0.15), _dark(hair, 0.25)]])
     for s in (-1, 1):
-        c.fill(_spline([(x, y - 6.4), (x + s * 5, y - 6.2), (x + s * 11, y - 1.0), (x + s * 5.5, y - 2.6), (x, y - 3.0)], closed=True), _dark(hair, 0.1))
+        c.fill(
+            _spline(
+                [(x, y - 6.4), (x + s * 5, y - 6.2), (x + s * 11, y - 1.0), (x + s * 5.5, y - 2.6), (x, y - 3.0)], closed=True
+            ),
+            _dark(hair, 0.1),
+        )
 
 
 def _crown(f: _Face, grow: float, reach: float, top: float = 0.0) -> np.ndarray:
@@ -496,12 +547,27 @@ def _hair_behind(c: _Canvas, p: Portrait, f: _Face, rng: np.random.Generator) ->
     if p.style == "long":
         w, end = f.w + rng.uniform(8, 11), rng.uniform(112, 122)
         wave = rng.uniform(0, 2.4)
-        left = [(x, top - 6), (x - w * 0.66, top - 1), (x - w, f.cy - 8), (x - w - wave, f.cy + 12), (x - w + wave, f.cy + 30), (x - w - 2 - wave, 106), (x - w + 3, end)]
+        left = [
+            (x, top - 6),
+            (x - w * 0.66, top - 1),
+            (x - w, f.cy - 8),
+            (x - w - wave, f.cy + 12),
+            (x - w + wave, f.cy + 30),
+            (x - w - 2 - wave, 106),
+            (x - w + 3, end),
+        ]
         right = [(2 * x - a, b) for a, b in reversed(left[1:])]
         c.shade(_spline([*left, *right], closed=True), [[deep], [hair], [deep], [_dark(hair, 0.32)]])
     elif p.style == "bob":
         w, end = f.w + rng.uniform(7, 9.5), f.cy + rng.uniform(26, 33)
-        left = [(x, top - 6), (x - w * 0.68, top), (x - w, f.cy - 8), (x - w - 1.5, f.cy + 12), (x - w + 1, end - 2), (x - w + 8, end + 1)]
+        left = [
+            (x, top - 6),
+            (x - w * 0.68, top),
+            (x - w, f.cy - 8),
+            (x - w - 1.5, f.cy + 12),
+            (x - w + 1, end - 2),
+            (x - w + 8, end + 1),
+        ]
         right = [(2 * x - a, b) for a, b in reversed(left[1:])]
         c.shade(_spline([*left, *right], closed=True), [[deep], [hair], [_dark(hair, 0.34)]])
     elif p.style == "curly":
@@ -540,7 +606,9 @@ def _hair_front(c: _Canvas, p: Portrait, f: _Face, fringe: int, rng: np.random.G
         tips += [(x + w + 3.5, f.cy - 6), (x + w * 0.6, line + 4), (x - w * 0.6, line + 4)]
         c.shade(tips, rows)
     if p.style == "curly":
-        crown = np.concatenate([_crown(f, 4, 0), [(x + w - 3, f.cy), (x + w * 0.7, line), (x - w * 0.7, line), (x - w + 3, f.cy)]])
+        crown = np.concatenate(
+            [_crown(f, 4, 0), [(x + w - 3, f.cy), (x + w * 0.7, line), (x - w * 0.7, line), (x - w + 3, f.cy)]]
+        )
         c.shade(crown, rows)
         for i in range(9):
             px = x - w * 0.92 + 2 * w * 0.92 * i / 8
@@ -557,13 +625,48 @@ def _hair_front(c: _Canvas, p: Portrait, f: _Face, fringe: int, rng: np.random.G
     left_end, right_end = (x - w - grow, f.cy + ends), (x + w + grow, f.cy + ends)
     hug = 3.6
     if p.style == "bun":
-        inner = [(x + w - 1.4, f.cy + 1), (x + w * 0.84, f.cy - 12), (x + w * 0.45, line - 2.5), (x, line - 4.5), (x - w * 0.45, line - 2.5), (x - w * 0.84, f.cy - 12), (x - w + 1.4, f.cy + 1)]
+        inner = [
+            (x + w - 1.4, f.cy + 1),
+            (x + w * 0.84, f.cy - 12),
+            (x + w * 0.45, line - 2.5),
+            (x, line - 4.5),
+            (x - w * 0.45, line - 2.5),
+            (x - w * 0.84, f.cy - 12),
+            (x - w + 1.4, f.cy + 1),
+        ]
     elif fringe == 0:  # straight fringe
-        inner = [(x + w - hug, f.cy + ends - 4), (x + w - hug - 0.5, line + 3), (x + w * 0.5, line + 2), (x, line + 2.6), (x - w * 0.5, line + 2), (x - w + hug + 0.5, line + 3), (x - w + hug, f.cy + ends - 4)]
+        inner = [
+            (x + w - hug, f.cy + ends - 4),
+            (x + w - hug - 0.5, line + 3),
+            (x + w * 0.5, line + 2),
+            (x, line + 2.6),
+            (x - w * 0.5, line + 2),
+            (x - w + hug + 0.5, line + 3),
+            (x - w + hug, f.cy + ends - 4),
+        ]
     elif fringe == 1:  # side parting
-        inner = [(x + w - hug, f.cy + ends - 4), (x + w - hug, f.cy - 11), (x + w * 0.62, line + 3.5), (x + w * 0.05, line + 0.6), (x - w * 0.46, line - 5.5), (x - w * 0.72, line + 1.5), (x - w + hug, f.cy - 10), (x - w + hug, f.cy + ends - 4)]
+        inner = [
+            (x + w - hug, f.cy + ends - 4),
+            (x + w - hug, f.cy - 11),
+            (x + w * 0.62, line + 3.5),
+            (x + w * 0.05, line + 0.6),
+            (x - w * 0.46, line - 5.5),
+            (x - w * 0.72, line + 1.5),
+            (x - w + hug, f.cy - 10),
+            (x - w + hug, f.cy + ends - 4),
+        ]
     else:  # centre parting
-        inner = [(x + w - hug, f.cy + ends - 4), (x + w - hug, f.cy - 9), (x + w * 0.6, line + 2.4), (x + w * 0.2, line - 3), (x, line - 7), (x - w * 0.2, line - 3), (x - w * 0.6, line + 2.4), (x - w + hug, f.cy - 9), (x - w + hug, f.cy + ends - 4)]
+        inner = [
+            (x + w - hug, f.cy + ends - 4),
+            (x + w - hug, f.cy - 9),
+            (x + w * 0.6, line + 2.4),
+            (x + w * 0.2, line - 3),
+            (x, line - 7),
+            (x - w * 0.2, line - 3),
+            (x - w * 0.6, line + 2.4),
+            (x - w + hug, f.cy - 9),
+            (x - w + hug, f.cy + ends - 4),
+        ]
     if s < 0:
         inner = [(2 * x - a, b) for a, b in reversed(inner)]
     shape = np.concatenate([outer, [right_end], _spline(inner, closed=False, steps=6), [left_end]])
@@ -571,7 +674,16 @@ def _hair_front(c: _Canvas, p: Portrait, f: _Face, fringe: int, rng: np.random.G
     if p.style in ("long", "bob"):
         end = 115.0 + rng.uniform(-4, 4) if p.style == "long" else f.cy + 29
         for sign in (-1, 1):
-            lock = [(x + sign * (w - 3.5), f.cy - 6), (x + sign * (w - 1.6), f.cy + 10), (x + sign * (w - 1.5), f.cy + 28), (x + sign * (w - 1), end - 5), (x + sign * (w + 5), end), (x + sign * (w + 10.5), end - 6), (x + sign * (w + 9.5), f.cy + 20), (x + sign * (w + 6.5), f.cy - 6)]
+            lock = [
+                (x + sign * (w - 3.5), f.cy - 6),
+                (x + sign * (w - 1.6), f.cy + 10),
+                (x + sign * (w - 1.5), f.cy + 28),
+                (x + sign * (w - 1), end - 5),
+                (x + sign * (w + 5), end),
+                (x + sign * (w + 10.5), end - 6),
+                (x + sign * (w + 9.5), f.cy + 20),
+                (x + sign * (w + 6.5), f.cy - 6),
+            ]
             c.shade(_spline(lock, closed=True), [[hair, hair], [_light(hair, 0.1), hair], [_dark(hair, 0.1), _dark(hair, 0.2)]])
     # A band of shine.
     c.glow(x - s * 8, top + 4.5, 13, 5.5, _light(hair, 0.65), 0.5)
@@ -613,14 +725,35 @@ def _hat(c: _Canvas, p: Portrait, f: _Face, colour: Rgb) -> None:
         c.stroke([(x, edge - 21.5), (x, edge - 4)], 1.0, _dark(colour, 0.16))
         c.fill(_oval(x, edge - 22.4, 2.8, 1.7), dark)
         half = w + 1.5
-        brim = [(x - half, edge - 2), (x - half * 0.6, edge - 4.5), (x, edge - 5.4), (x + half * 0.6, edge - 4.5), (x + half, edge - 2), (x + half * 0.86, edge + 5.2), (x, edge + 3.2), (x - half * 0.86, edge + 5.2)]
+        brim = [
+            (x - half, edge - 2),
+            (x - half * 0.6, edge - 4.5),
+            (x, edge - 5.4),
+            (x + half * 0.6, edge - 4.5),
+            (x + half, edge - 2),
+            (x + half * 0.86, edge + 5.2),
+            (x, edge + 3.2),
+            (x - half * 0.86, edge + 5.2),
+        ]
         c.shade(_spline(brim, closed=True), [[_dark(colour, 0.22)], [_dark(colour, 0.42)]])
     else:
         edge = top + 11.5
         c.shade(_oval(x, edge - 25.2, 5.6, 5.0), [[_light(colour, 0.45)], [_light(colour, 0.05)]])
         c.shade(dome(edge - 2, w + grow - 1.0, 21.0, 0.78), rows)
         half = w + grow + 0.6
-        band = _spline([(x - half, edge - 6.5), (x, edge - 9.5), (x + half, edge - 6.5), (x + half + 0.4, edge + 1.0), (x + half - 0.6, edge + 4.0), (x, edge + 1.6), (x - half + 0.6, edge + 4.0), (x - half - 0.4, edge + 1.0)], closed=True)
+        band = _spline(
+            [
+                (x - half, edge - 6.5),
+                (x, edge - 9.5),
+                (x + half, edge - 6.5),
+                (x + half + 0.4, edge + 1.0),
+                (x + half - 0.6, edge + 4.0),
+                (x, edge + 1.6),
+                (x - half + 0.6, edge + 4.0),
+                (x - half - 0.4, edge + 1.0),
+            ],
+            closed=True,
+        )
         c.shade(band, [[_light(colour, 0.32), _light(colour, 0.12)], [_light(colour, 0.1), _dark(colour, 0.12)]])
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from tools.portrait import diffusion, export, text, vae
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 
 def sigmas(n: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +54,9 @@ class Painter:
         return torch.cat([self.coder.decode(self.coder.encode(part).latent_dist.mode()).sample for part in x.split(16)])
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str], seeds: Sequence[int], *, steps: int = 20, cfg: float = 7.0, negative: str = "") -> np.ndarray:
+    def __call__(
+        self, texts: Sequence[str], seeds: Sequence[int], *, steps: int = 20, cfg: float = 7.0, negative: str = ""
+    ) -> np.ndarray:
         """Pictures, [n, 128, 128, 3] uint8; each depends on its own seed only."""
         noise = torch.stack([torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(s)) for s in seeds])
         context = torch.cat([self.condition(texts), self.condition([negative]).expand(len(texts), -1, -1)])

@@ -7,13 +7,16 @@ drawings. The same reading scores drawings (how good the classifier is) and gene
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tools.portrait import captions
 from tools.portrait.paint import Portrait, pictures, portrait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PROMPT_SEED = 5_000_000
 _REFERENCE_SEED = 3_000_000

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class Team:
@@ -23,6 +25,10 @@ class Team:
     def __init__(self) -> None:
         self.size = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
+
+    def generator(self, seed: int, step: int) -> torch.Generator:
+        """Randomness of this process from `step` on."""
+        return torch.Generator().manual_seed(seed + 1_000 * self.rank + 1_000_000 * step)
 
     @property
     def leads(self) -> bool:
@@ -57,7 +63,9 @@ def run(workers: int, stage: Callable[..., None], *args: Any, **options: Any) ->
     mp.spawn(_worker, (workers, port, stage, args, options), nprocs=workers)
 
 
-def _worker(rank: int, size: int, port: int, stage: Callable[..., None], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def _worker(
+    rank: int, size: int, port: int, stage: Callable[..., None], args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=size)

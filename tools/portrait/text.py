@@ -6,17 +6,20 @@ so that the picture model finds every attribute readable, and in a known place, 
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.portrait import captions
 from tools.portrait.pace import Average, Pace, save
 from tools.portrait.paint import portrait
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LENGTH = 77
 START, END = 49406, 49407
@@ -34,7 +37,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
 )
 _NAMES = tuple(captions.ATTRIBUTES)
 # The odd words a caption may hold that the grammar does not know.
-_UNKNOWN = 0
+UNKNOWN = 0
 
 
 def tokenizer(folder: Path) -> CLIPTokenizer:
@@ -56,13 +59,19 @@ class Table:
         return len(self.ids)
 
     @property
+    def start(self) -> int:
+        """The row of the start token."""
+        return len(self.ids) - 2
+
+    @property
     def end(self) -> int:
+        """The row of the end token, which also pads."""
         return len(self.ids) - 1
 
     def rows(self, text: str) -> list[int]:
         """Rows of a caption, with start and end, padded with end to 77."""
         ids = self.tokens(text)["input_ids"][1:-1][: LENGTH - 2]
-        rows = [len(self.ids) - 2, *(self.row.get(i, _UNKNOWN) for i in ids)]
+        rows = [self.start, *(self.row.get(i, UNKNOWN) for i in ids)]
         return rows + [self.end] * (LENGTH - len(rows))
 
 
@@ -113,7 +122,7 @@ class Readout(nn.Module):
                 logits = self.heads[name](hidden[:, g :: len(GROUPS)])
                 target = labels[:, index, None].expand(logits.shape[:2])
                 weight = mask[:, g :: len(GROUPS)]
-                loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(weight)
+                loss = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(weight)
                 losses.append((loss * weight).sum() / weight.sum())
                 right.append((((logits.argmax(-1) == target) * weight).sum() / weight.sum()).detach())
         return torch.stack(losses).mean(), torch.stack(right)
@@ -139,8 +148,8 @@ def prepare(path: Path, seeds: list[int], table: Table, seed: int = 0) -> tuple[
             line = table.rows(said.text)
             if rng.random() < 0.12:
                 for _ in range(int(rng.integers(1, 4))):
-                    line.insert(int(rng.integers(1, line.index(table.end) + 1)), _UNKNOWN)
-                line = line[: LENGTH - 1] + [table.end]
+                    line.insert(int(rng.integers(1, line.index(table.end) + 1)), UNKNOWN)
+                line = [*line[: LENGTH - 1], table.end]
             rows[i, v] = line
             for k, (name, values) in enumerate(captions.ATTRIBUTES.items()):
                 labels[i, v, k] = values.index(said.said[name]) if name in said.said else len(values)
@@ -175,6 +184,9 @@ def train(folder: Path, clip: Path, seeds: list[int], *, steps: int | None, minu
         average.update(both)
         pace.tick()
         if pace.step % 50 == 0:
-            print(f"text step {pace.step} {100 * pace.progress:.1f}% loss {loss.item():.4f} right {right.mean():.4f} least {right.min():.4f}", flush=True)
+            print(
+                f"text step {pace.step} {100 * pace.progress:.1f}% loss {loss.item():.4f} right {right.mean():.4f} least {right.min():.4f}",
+                flush=True,
+            )
         if pace.step % 300 == 0 or pace.progress >= 1:
             save(folder / "text.pt", both=average.state(both), ids=table.ids, steps=pace.step)

@@ -1,21 +1,24 @@
 """The autoencoder: built like Stable Diffusion's, trained on the drawings, then with a frozen encoder.
 
-Residual blocks at full resolution are passed over while training begins (a residual block whose second convolution is
-zero is the identity, which is how they are exported); `refine` switches one on in the decoder.
+Residual blocks at full resolution are passed over, since they would take half of the time: a residual block whose
+second convolution is zero is the identity, which is how they are exported.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tools.portrait import data
-from tools.portrait.pace import Average, Pace, save
+from tools.portrait.pace import Average, Pace, keep, resume, save
 from tools.portrait.team import Team
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCALE = 0.18215
 WIDTHS = (64, 64, 128, 128)
@@ -23,17 +26,17 @@ _NOISE = 0.06  # of a latent's spread, added while training, so that the decoder
 
 
 class Passed(nn.Module):
-    """A residual block that is the identity until it is switched on."""
+    """A residual block that is the identity."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.block = block
-        self.on = False
         nn.init.zeros_(block.conv2.weight)
         nn.init.zeros_(block.conv2.bias)
 
-    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
-        return self.block(x, temb) if self.on else x
+    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:  # noqa: ARG002 - callers name it
+        """`x`."""
+        return x
 
 
 def plain_build() -> AutoencoderKL:
@@ -94,7 +97,14 @@ def _crops(x: Tensor, index: Tensor, size: int, generator: torch.Generator) -> T
 
 
 def train(
-    folder: Path, pictures: Path, *, steps: int | None, minutes: float | None, seed: int = 0, full_from: float = 0.5, peak: float = 2.2e-3
+    folder: Path,
+    pictures: Path,
+    *,
+    steps: int | None,
+    minutes: float | None,
+    seed: int = 0,
+    full_from: float = 0.5,
+    peak: float = 2.2e-3,
 ) -> None:
     """Train encoder and decoder together; resumes from `vae.pt` where it exists.
 
@@ -102,7 +112,6 @@ def train(
     """
     team = Team()
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed + 1000 * team.rank)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build().to(device)
     head = nn.Conv2d(4, 3, 1).to(device)
@@ -111,13 +120,8 @@ def train(
     average = Average(model, 0.997)
     optimizer = torch.optim.AdamW(both.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     path = folder / "vae.pt"
-    if path.exists():
-        kept = torch.load(path, map_location=device, weights_only=False)
-        both.load_state_dict(kept["both"])
-        optimizer.load_state_dict(kept["optimizer"])
-        average.values, average.count = kept["average"], kept["count"]
-        pace.step, pace.spent_s = kept["step"], kept["spent_s"]
-        generator.manual_seed(seed + pace.step + 1_000_000 * team.rank)
+    resume(path, both, optimizer, average, pace)
+    generator = team.generator(seed, pace.step)
     x, _ = data.load(pictures)
     probe = data.to_signed(data.held_out(48)).to(device)
     total = 0.0
@@ -136,7 +140,7 @@ def train(
             noise = torch.randn(z.shape, generator=generator).to(device)
             out = decode(model, z + _NOISE * spread * noise)
         z = z.float()
-        rgb = F.mse_loss(head(z), F.avg_pool2d(real, 8))
+        rgb = functional.mse_loss(head(z), functional.avg_pool2d(real, 8))
         weight = 0.5 * max(0.1, 1 - 2 * progress)
         # Keeps the latents near unit spread; far weaker than the picture.
         size_of_z = (z * z).mean()
@@ -152,20 +156,32 @@ def train(
             continue
         total += loss.item()
         if pace.step % 50 == 0:
-            print(f"vae step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} z {size_of_z.item():.2f}", flush=True)
+            print(
+                f"vae step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f} z {size_of_z.item():.2f}",
+                flush=True,
+            )
             total = 0.0
         if pace.step % 250 == 0 or progress >= 1:
-            save(path, both=both.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
+            keep(path, both, optimizer, average, pace)
             fixed = build().to(device)
             fixed.load_state_dict(average.state(model))
             with torch.no_grad():
-                print(f"vae step {pace.step} held-out {data.psnr(decode(fixed, mean(fixed, probe)), probe).mean():.2f} dB", flush=True)
+                print(
+                    f"vae step {pace.step} held-out {data.psnr(decode(fixed, mean(fixed, probe)), probe).mean():.2f} dB",
+                    flush=True,
+                )
     if team.leads:
         save(folder / "vae-average.pt", model=average.state(model), spent_s=pace.spent_s, steps=pace.step)
 
 
+def _renamed(learned: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The decoder and the convolution before it, under their names in the autoencoder."""
+    parts = ("decoder", "post_quant_conv")
+    return {f"{parts[int(name[0])]}{name[1:]}": value for name, value in learned.items()}
+
+
 def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | None, seed: int = 0) -> None:
-    """Train the decoder alone, its last block switched on: the latents stay as they are, and with them the UNet.
+    """Train the decoder alone: the latents stay as they are, and with them the UNet.
 
     Resumes from `refine.pt`; writes `vae-refined.pt`.
     """
@@ -182,22 +198,17 @@ def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | 
     model = build()
     model.load_state_dict(torch.load(folder / "vae-average.pt", map_location="cpu")["model"])
     model.to(device).requires_grad_(False)
-    model.decoder.up_blocks[3].resnets[0].on = True
     learned = nn.ModuleList([model.decoder, model.post_quant_conv]).requires_grad_(True)
-    learned[0].up_blocks[3].resnets[1].requires_grad_(False)
+    learned[0].up_blocks[3].resnets.requires_grad_(False)
     average = Average(learned, 0.997)
     peak = 8e-4
-    optimizer = torch.optim.AdamW([p for p in learned.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        [p for p in learned.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=1e-4
+    )
     pace = Pace(steps, minutes)
-    generator = torch.Generator().manual_seed(seed + 1 + 1000 * team.rank)
     path = folder / "refine.pt"
-    if path.exists():
-        old = torch.load(path, map_location=device, weights_only=False)
-        learned.load_state_dict(old["learned"])
-        optimizer.load_state_dict(old["optimizer"])
-        average.values, average.count = old["average"], old["count"]
-        pace.step, pace.spent_s = old["step"], old["spent_s"]
-        generator.manual_seed(seed + 1 + pace.step + 1_000_000 * team.rank)
+    resume(path, learned, optimizer, average, pace)
+    generator = team.generator(seed + 1, pace.step)
     probe = data.to_signed(data.held_out(48)).to(device)
     with torch.no_grad():
         probe_z = mean(model, probe)
@@ -224,15 +235,14 @@ def refine(folder: Path, pictures: Path, *, steps: int | None, minutes: float | 
             continue
         total += loss.item()
         if pace.step % 50 == 0:
-            print(f"refine step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f}", flush=True)
+            print(
+                f"refine step {pace.step} {100 * progress:.1f}% {pace.spent_s / 60:.1f} min loss {total / 50:.4f}", flush=True
+            )
             total = 0.0
         if pace.step % 250 == 0 or progress >= 1:
-            save(path, learned=learned.state_dict(), optimizer=optimizer.state_dict(), average=average.values, count=average.count, step=pace.step, spent_s=pace.spent_s)
-            best = average.state(learned)
-            state = model.state_dict()
-            state.update({k.replace("0.", "decoder.", 1) if k.startswith("0.") else k.replace("1.", "post_quant_conv.", 1): v for k, v in best.items()})
+            keep(path, learned, optimizer, average, pace)
+            state = model.state_dict() | _renamed(average.state(learned))
             other = build().to(device)
-            other.decoder.up_blocks[3].resnets[0].on = True
             other.load_state_dict(state)
             with torch.no_grad():
                 print(f"refine step {pace.step} held-out {data.psnr(decode(other, probe_z), probe).mean():.2f} dB", flush=True)

@@ -1,7 +1,10 @@
 """The API format: a JSON object from node id to kind and inputs.
 
-A link is an array of a string and a whole number; `{"__value__": [...]}` is an array that is no link. Whatever else a
-node says (`_meta`, unknown members) is kept and written back.
+A link is an array of a string and a whole number; `{"__value__": [...]}` is an array that is no link, and so is an array
+of any other shape. An array of a string and a number that counts no output (`["1", -1]`, `["1", 0.5]`, `["1", NaN]`) is
+refused: ComfyUI takes it for a link as well.
+
+Whatever else a node says is kept and written back: `_meta`, unknown members, and what stands beside a `__value__`.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from engine.errors import FormatError
 from engine.graph import Graph, Link, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 """The largest document that is parsed."""
 
 MAX_NODES = 10_000
@@ -29,7 +32,7 @@ MAX_DEPTH = 64
 
 _MARSHAL_VERSION = 2  # the last without references between objects: equal records have equal bytes, and `1` is not `1.0`
 _NEW = tuple.__new__  # a Link without the detour through its constructor: half of the time of reading a link
-_KNOWN = frozenset({"class_type", "inputs", "_meta"})
+_KNOWN = frozenset({"class_type", "inputs"})
 _DROPPED = frozenset({"is_changed"})  # written by servers for themselves; trusting it would skip work that is due
 
 
@@ -74,6 +77,7 @@ def read_api(
     source: str = "workflow",
     extra: Mapping[str, Any] | None = None,
     known: dict[str, tuple[bytes, Node]] | None = None,
+    is_ours: bool = False,
 ) -> Graph:
     """A graph from a parsed API document.
 
@@ -83,6 +87,8 @@ def read_api(
         extra: Kept as the graph's `extra`.
         known: Nodes of an earlier version by id, with what they were read from. A node that reads the same comes back as
             the same object, so that comparing versions costs nothing; this mapping is brought up to date.
+        is_ours: Nobody else holds the document, so the graph may keep parts of it. Otherwise it is copied, so that whoever
+            edits it changes no graph, and no node changes the document.
 
     Raises:
         FormatError: if it is no API document; the message names the node.
@@ -95,20 +101,25 @@ def read_api(
         raise FormatError(msg, source=source)
     nodes: dict[str, Node] = {}
     for node_id, record in document.items():
+        if not isinstance(node_id, str):
+            msg = f"the id {node_id!r} of a node is {_type(node_id)}, not a text"
+            raise FormatError(msg, source=source)
+        if not node_id.isascii():
+            _check_text(node_id, f"the id of node {node_id!r}", source)
         if known is not None:
             raw = marshal.dumps(record, _MARSHAL_VERSION)
             before = known.get(node_id)
             if before is not None and before[0] == raw:
                 nodes[node_id] = before[1]
                 continue
-            known[node_id] = raw, _node(node_id, record, source)
+            known[node_id] = raw, _node(node_id, record, source, is_ours=is_ours)
             nodes[node_id] = known[node_id][1]
         else:
-            nodes[node_id] = _node(node_id, record, source)
+            nodes[node_id] = _node(node_id, record, source, is_ours=is_ours)
     return Graph(nodes, dict(extra)) if extra else Graph(nodes)
 
 
-def _node(node_id: str, record: Any, source: str) -> Node:
+def _node(node_id: str, record: Any, source: str, *, is_ours: bool) -> Node:
     if type(record) is not dict:
         msg = f"node {node_id!r} is {_type(record)}, not an object"
         raise FormatError(msg, source=source)
@@ -117,28 +128,60 @@ def _node(node_id: str, record: Any, source: str) -> Node:
         what = "has no class_type" if kind is None else f"has {_type(kind)} as class_type"
         msg = f"node {node_id!r} {what}"
         raise FormatError(msg, source=source)
+    if not kind.isascii():
+        _check_text(kind, f"the class_type of node {node_id!r}", source)
     given = record.get("inputs")
     if given is None:
         given = {}
     elif type(given) is not dict:
         msg = f"the inputs of node {node_id!r} are {_type(given)}, not an object"
         raise FormatError(msg, source=source)
-    inputs = given
+    inputs = given if is_ours else dict(given)
+    wrappers: dict[str, Any] | None = None
     for name, value in given.items():
+        if type(name) is not str or not name.isascii():
+            _check_name(name, f"an input of node {node_id!r}", source)
         kind_of_value = type(value)
         if kind_of_value is list or kind_of_value is dict:
             if inputs is given:
                 inputs = dict(given)
-            if kind_of_value is list and len(value) == 2 and type(value[0]) is str and type(value[1]) is int and value[1] >= 0:
+            if (
+                kind_of_value is list
+                and len(value) == 2
+                and type(value[0]) is str
+                and type(value[1]) is int
+                and value[1] >= 0
+                and value[0].isascii()
+            ):
                 inputs[name] = _NEW(Link, value)
             else:
-                inputs[name] = _value(value, f"input {name!r} of node {node_id!r}", source)
+                inputs[name], wrapper = _value(value, f"input {name!r} of node {node_id!r}", source, is_ours=is_ours)
+                if wrapper is not None:
+                    wrappers = wrappers or {}
+                    wrappers[name] = wrapper
         elif kind_of_value is str and not value.isascii():
             _check_text(value, f"input {name!r} of node {node_id!r}", source)
-    if len(record) == 2:
+    if wrappers is None and len(record) == 2 and "inputs" in record:
         return Node(kind, inputs)
-    title, meta = _title(record)
-    return Node(kind, inputs, title, meta=meta)
+    about, title = record.get("_meta"), None
+    if type(about) is dict:
+        title = about.get("title")
+        if (
+            wrappers is None
+            and len(record) == 3
+            and "inputs" in record
+            and type(title) is str
+            and len(about) == 1
+            and title.isascii()
+        ):
+            return Node(kind, inputs, title, meta={"_meta": {"title": title}})  # as most are
+    meta = {k: v for k, v in record.items() if k not in _KNOWN and k not in _DROPPED}
+    _check(meta, f"node {node_id!r}", source)
+    if not is_ours:
+        meta = _copied(meta)
+    if wrappers is not None:
+        meta["inputs"] = wrappers
+    return Node(kind, inputs, title if isinstance(title, str) else "", meta=meta)
 
 
 def write_api(graph: Graph) -> dict[str, dict[str, Any]]:
@@ -150,66 +193,94 @@ def write_api(graph: Graph) -> dict[str, dict[str, Any]]:
     document: dict[str, dict[str, Any]] = {}
     for node_id, node in graph.nodes.items():
         record: dict[str, Any] = {"class_type": node.kind}
-        record["inputs"] = {name: _written(value, name, node_id) for name, value in node.inputs.items()}
         meta = dict(node.meta)
+        wrappers = meta.pop("inputs", {})
+        record["inputs"] = {name: _written(value, name, node_id, wrappers.get(name)) for name, value in node.inputs.items()}
         if node.title or "_meta" in meta:
-            inner = meta.pop("_meta", None)
-            inner = dict(inner) if isinstance(inner, dict) else {}
-            if node.title:
-                inner["title"] = node.title
-            elif "title" in inner:
-                del inner["title"]
-            record["_meta"] = inner
-        record.update(meta)
+            record["_meta"] = _titled(meta.pop("_meta", None), node.title)
+        record.update(_copied(meta))
         document[node_id] = record
     return document
 
 
-def _title(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    meta = {k: v for k, v in record.items() if k not in _KNOWN and k not in _DROPPED}
-    inner = record.get("_meta")
-    if isinstance(inner, dict):
-        meta["_meta"] = inner
-        title = inner.get("title")
-        if isinstance(title, str):
-            return title, meta
-    return "", meta
+def _titled(about: Any, title: str) -> Any:
+    """What a node says in `_meta`, with its title now; a title that is none (empty, no text) stays as it was."""
+    if not isinstance(about, dict):
+        return {"title": title} if title else _copied(about)
+    about = _copied(about)
+    if title:
+        about["title"] = title
+    elif about.get("title") and isinstance(about["title"], str):
+        del about["title"]
+    return about
 
 
-def _value(value: Any, where: str, source: str) -> Any:
-    """A value with links recognised and wrapped arrays unwrapped."""
+def _value(value: Any, where: str, source: str, *, is_ours: bool) -> tuple[Any, dict[str, Any] | None]:
+    """(value, wrapper): links recognised, wrapped values unwrapped; the wrapper where writing must know of it."""
+    if type(value) is list and len(value) == 2 and type(value[0]) is str and type(value[1]) in {int, float}:
+        node, slot = value
+        if not (slot >= 0 and slot == slot // 1):  # infinity // 1 is NaN
+            msg = f"{where}: {value!r} is no link, outputs are counted 0, 1, 2, ..."
+            raise FormatError(msg, source=source)
+        _check_text(node, where, source)
+        return Link(node, int(slot)), None
+    _check(value, where, source)
+    if not is_ours:
+        value = _copied(value)
+    if type(value) is dict and "__value__" in value:
+        inner = value["__value__"]
+        return inner, None if len(value) == 1 and _is_wrapped(inner) else {**value, "__value__": None}
+    return value, None
+
+
+def _is_wrapped(value: Any) -> bool:
+    """Whether a value is written inside `__value__`, since it would read as something else without."""
+    return isinstance(value, list | tuple) or (isinstance(value, dict) and "__value__" in value)
+
+
+def _check(value: Any, where: str, source: str) -> None:
+    """Refuse what nests too deeply, and texts that are none; memory grows with the depth, not with the size."""
+    above: list[Iterator[Any]] = []
+    items: Iterator[Any] = iter((value,))
+    while True:
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                if not item.isascii():
+                    _check_text(item, where, source)
+            elif kind is list or kind is dict:
+                above.append(items)
+                if len(above) > MAX_DEPTH:
+                    msg = f"{where}: arrays and objects nest deeper than {MAX_DEPTH}"
+                    raise FormatError(msg, source=source)
+                if kind is dict:
+                    for name in item:
+                        if type(name) is not str or not name.isascii():
+                            _check_name(name, f"{where}: a member", source)
+                    items = iter(item.values())
+                else:
+                    items = iter(item)
+                break
+        else:
+            if not above:
+                return
+            items = above.pop()
+
+
+def _copied(value: Any) -> Any:
+    """A value with its arrays and objects copied; for values whose depth is checked."""
     if type(value) is list:
-        if len(value) == 2 and type(value[0]) is str and type(value[1]) in {int, float}:
-            slot = value[1]
-            if slot != int(slot) or slot < 0:
-                msg = f"{where}: {value!r} is no link, outputs are counted 0, 1, 2, ..."
-                raise FormatError(msg, source=source)
-            return Link(value[0], int(slot))
-        _check_depth(value, where, source)
-        return value
+        return [_copied(v) for v in value]
     if type(value) is dict:
-        if "__value__" in value:
-            inner = value["__value__"]
-            _check_depth(inner, where, source)
-            return inner
-        _check_depth(value, where, source)
+        return {k: _copied(v) for k, v in value.items()}
     return value
 
 
-def _check_depth(value: Any, where: str, source: str) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        following: list[Any] = []
-        for item in level:
-            if type(item) is list:
-                following.extend(item)
-            elif type(item) is dict:
-                following.extend(item.values())
-        if not following:
-            return
-        level = following
-    msg = f"{where}: arrays and objects nest deeper than {MAX_DEPTH}"
-    raise FormatError(msg, source=source)
+def _check_name(name: Any, where: str, source: str) -> None:
+    if not isinstance(name, str):
+        msg = f"{where} is called {name!r}: {_type(name)}, not a text"
+        raise FormatError(msg, source=source)
+    _check_text(name, f"{where} is called {name!r}", source)
 
 
 def _check_text(value: str, where: str, source: str) -> None:
@@ -220,20 +291,21 @@ def _check_text(value: str, where: str, source: str) -> None:
         raise FormatError(msg, source=source) from cause
 
 
-def _written(value: Any, name: str, node_id: str) -> Any:
+def _written(value: Any, name: str, node_id: str, wrapper: dict[str, Any] | None) -> Any:
     if type(value) is Link:
         if type(value.port) is not int:
             msg = f"input {name!r} of node {node_id!r} is linked to {value.node}.{value.port}; the API format needs an index"
             raise FormatError(msg)
         return [value.node, value.port]
-    if isinstance(value, list):
-        return {"__value__": value}
     if isinstance(value, float) and not math.isfinite(value):
         msg = f"input {name!r} of node {node_id!r} is {value}, which JSON cannot hold"
         raise FormatError(msg)
-    return value
+    if wrapper is not None:
+        return {**_copied(wrapper), "__value__": _copied(value)}
+    return {"__value__": _copied(value)} if _is_wrapped(value) else _copied(value)
 
 
 def _type(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
+    names |= {int: "a number", float: "a number"}
+    return names.get(type(value)) or f"a {type(value).__qualname__}"

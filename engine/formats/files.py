@@ -1,32 +1,39 @@
 """Workflows from files: JSON, or a PNG or WebP picture that carries one.
 
-Only the headers of a picture are read; nothing is decoded.
+Of a picture only the headers and the texts of its workflow are read, whatever its size; nothing is decoded.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from engine.errors import FormatError
 from engine.formats.api import MAX_BYTES, is_api, parse_json, read_api
 from engine.graph import Graph, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _FORGET = 4  # remember nodes of at most this many workflows of the present size
 _PNG = b"\x89PNG\r\n\x1a\n"
+_WEBP_BYTES = 12  # RIFF, size, WEBP
+_NAMES = ("prompt", "workflow")  # the texts of a picture that are read
+_KEYWORD_BYTES = 80  # of a PNG text: at most 79 and a zero
+_MAX_CHUNKS = 1_000_000
+_MAX_ENTRIES = 256  # of an EXIF directory
+_PIECE_BYTES = 1 << 20
 
 
 class Reader:
     """Reads workflows one after another; what did not change since the last comes back as the same objects."""
 
     def __init__(self) -> None:
-        self._data: bytes | None = None
+        self._content: bytes | dict[str, str] | None = None
         self._graph = Graph()
         self._known: dict[str, tuple[bytes, Node]] = {}
 
@@ -43,10 +50,10 @@ class Reader:
                 return _graph(dict(workflow), "workflow", self._known)
             except ValueError:  # it holds values that are no JSON: they cannot be remembered
                 return _graph(dict(workflow), "workflow")
-        source, data = _bytes(workflow)
-        if data != self._data:
-            self._graph = loads(data, source=source, known=self._known)
-            self._data = data
+        source, content = _content(workflow)
+        if content != self._content:
+            self._graph = _from_content(content, source, self._known)
+            self._content = content
             if len(self._known) > _FORGET * len(self._graph):
                 self._known = {i: self._known[i] for i in self._graph.nodes if i in self._known}
         return self._graph
@@ -64,8 +71,8 @@ def load(workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
     if isinstance(workflow, Graph):
         return workflow
     if isinstance(workflow, str | Path):
-        source, data = _bytes(workflow)
-        return loads(data, source=source)
+        source, content = _content(workflow)
+        return _from_content(content, source)
     return _graph(dict(workflow), "workflow")
 
 
@@ -82,117 +89,169 @@ def loads(data: bytes | str, *, source: str = "workflow", known: dict[str, tuple
     """
     if isinstance(data, bytes):
         if data.startswith(_PNG):
-            return _from_picture(png_texts(data, source=source), source)
-        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return _from_picture(webp_texts(data, source=source), source)
-    document = parse_json(data, source=source)
-    return _graph(document, source, known)
+            return _from_content(png_texts(data, source=source), source, known)
+        if _is_webp(data):
+            return _from_content(webp_texts(data, source=source), source, known)
+    return _graph(parse_json(data, source=source), source, known, is_ours=True)
 
 
-def _bytes(workflow: str | Path) -> tuple[str, bytes]:
-    """(name, content) of a workflow file."""
+def _content(workflow: str | Path) -> tuple[str, bytes | dict[str, str]]:
+    """(name, content) of a workflow file: the bytes of a document, or the texts of a picture."""
     if str(workflow) == "-":
-        return "standard input", sys.stdin.buffer.read(MAX_BYTES + 1)
+        return "standard input", _read(sys.stdin.buffer, "standard input")
     path = Path(workflow)
+    source = str(path)
     try:
         with path.open("rb") as file:
-            return str(path), file.read(MAX_BYTES + 1)
+            return source, _read(file, source)
     except OSError as cause:
         msg = f"cannot read the workflow: {cause.strerror or cause}"
-        raise FormatError(msg, source=str(path)) from cause
+        raise FormatError(msg, source=source) from cause
+    except ValueError as cause:  # a path with a zero in it, or with half of a surrogate pair
+        msg = f"cannot read the workflow: {cause}"
+        raise FormatError(msg, source=repr(source)) from cause
 
 
-def _graph(document: Any, source: str, known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
-    if isinstance(document, dict):
-        inner = document.get("prompt")
-        if "class_type" not in document and isinstance(inner, dict) and is_api(inner):
-            return read_api(inner, source=source, known=known)  # the body of a request to a server
-        if isinstance(document.get("nodes"), list) and "class_type" not in document:
-            msg = "this is a workflow in the page's own format; save it in the API format (Export (API)) to run it"
-            raise FormatError(msg, source=source)
-    return read_api(document, source=source, known=known)
+def _read(file: IO[bytes], source: str) -> bytes | dict[str, str]:
+    head = file.read(_WEBP_BYTES)
+    if head.startswith(_PNG):
+        return _png_texts(file, source, head[len(_PNG) :])
+    if _is_webp(head):
+        return _webp_texts(file, source)
+    return head + file.read(MAX_BYTES + 1 - len(head))
 
 
-def _from_picture(texts: Mapping[str, str], source: str) -> Graph:
-    if "prompt" not in texts:
-        what = "only a workflow in the page's own format" if "workflow" in texts else "no workflow"
+def _from_content(content: bytes | dict[str, str], source: str, known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
+    if isinstance(content, bytes):
+        return _graph(parse_json(content, source=source), source, known, is_ours=True)
+    if "prompt" not in content:
+        what = "only a workflow in the page's own format" if "workflow" in content else "no workflow"
         msg = f"the picture carries {what}"
         raise FormatError(msg, source=source)
     extra: dict[str, Any] = {}
-    if "workflow" in texts:
-        extra["workflow"] = parse_json(texts["workflow"], source=f"{source} (workflow)")
-    return read_api(parse_json(texts["prompt"], source=f"{source} (prompt)"), source=source, extra=extra)
+    if "workflow" in content:
+        extra["workflow"] = parse_json(content["workflow"], source=f"{source} (workflow)")
+    document = parse_json(content["prompt"], source=f"{source} (prompt)")
+    return read_api(document, source=source, extra=extra, known=known, is_ours=True)
+
+
+def _graph(document: Any, source: str, known: dict[str, tuple[bytes, Node]] | None = None, *, is_ours: bool = False) -> Graph:
+    if isinstance(document, dict):
+        inner = document.get("prompt")
+        if "class_type" not in document and isinstance(inner, dict) and is_api(inner):
+            return read_api(inner, source=source, known=known, is_ours=is_ours)  # the body of a request to a server
+        if isinstance(document.get("nodes"), list) and "class_type" not in document:
+            msg = "this is a workflow in the page's own format; save it in the API format (Export (API)) to run it"
+            raise FormatError(msg, source=source)
+    return read_api(document, source=source, known=known, is_ours=is_ours)
 
 
 def png_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:
-    """The text chunks of a PNG by keyword (tEXt, zTXt, iTXt).
+    """The texts `prompt` and `workflow` of a PNG (tEXt, zTXt, iTXt).
 
     Raises:
-        FormatError: if a chunk is cut off.
+        FormatError: if one is cut off, damaged, or too large.
     """
-    texts: dict[str, str] = {}
-    for kind, body in _png_chunks(data, source):
-        if kind not in {b"tEXt", b"zTXt", b"iTXt"}:
-            continue
-        keyword, _, rest = body.partition(b"\0")
-        name = keyword.decode("latin-1")
-        if kind == b"tEXt":
-            texts[name] = rest.decode("latin-1")
-        elif kind == b"zTXt":
-            texts[name] = _inflate(rest[1:], source).decode("latin-1")
-        else:
-            compressed, rest = rest[:1] == b"\1", rest[2:]
-            _language, _, rest = rest.partition(b"\0")
-            _translated, _, rest = rest.partition(b"\0")
-            texts[name] = (_inflate(rest, source) if compressed else rest).decode("utf-8", "replace")
-    return texts
+    return _png_texts(io.BytesIO(data[len(_PNG) :]), source)
 
 
 def webp_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:
     """The `prompt:` and `workflow:` texts in the EXIF chunk of a WebP.
 
     Raises:
-        FormatError: if the chunk is damaged.
+        FormatError: if the chunk is damaged or too large.
     """
-    offset = 12
-    while offset + 8 <= len(data):
-        kind, size = data[offset : offset + 4], int.from_bytes(data[offset + 4 : offset + 8], "little")
-        if kind == b"EXIF":
-            return _exif_texts(data[offset + 8 : offset + 8 + size].removeprefix(b"Exif\0\0"), source)
-        offset += 8 + size + (size & 1)
-    return {}
+    return _webp_texts(io.BytesIO(data[_WEBP_BYTES:]), source)
 
 
-def _png_chunks(data: bytes, source: str) -> Iterator[tuple[bytes, bytes]]:
+def _is_webp(head: bytes) -> bool:
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
+def _png_texts(file: IO[bytes], source: str, head: bytes = b"") -> dict[str, str]:
+    """The texts of a PNG that is read from after its signature; `head` is what is read of the first chunk already."""
+    texts: dict[str, str] = {}
+    budget = MAX_BYTES
     offset = len(_PNG)
-    while offset + 12 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, offset)
-        end = offset + 8 + size
-        if end + 4 > len(data):
-            msg = f"the PNG is cut off inside its {kind.decode('latin-1')} chunk"
-            raise FormatError(msg, source=source, offset=offset)
+    for _ in range(_MAX_CHUNKS):
+        head += file.read(8 - len(head))
+        if len(head) < 8:
+            return texts
+        size, kind = struct.unpack(">I4s", head)
+        head = b""
         if kind == b"IEND":
-            return
-        yield kind, data[offset + 8 : end]
-        offset = end + 4
+            return texts
+        body = b""
+        if kind in {b"tEXt", b"zTXt", b"iTXt"}:
+            body = file.read(min(size, _KEYWORD_BYTES))
+            keyword, _zero, _text = body.partition(b"\0")
+            name = keyword.decode("latin-1")
+            if name in _NAMES:
+                if size > budget + _PIECE_BYTES:
+                    raise _too_large(source)
+                body += file.read(size - len(body))
+                if len(body) < size:
+                    msg = f"the PNG is cut off inside its {kind.decode('latin-1')} chunk"
+                    raise FormatError(msg, source=source, offset=offset)
+                text = _text_of(kind, body, budget, source)
+                budget -= len(text)
+                if budget < 0:
+                    raise _too_large(source)
+                texts[name] = text.decode("utf-8", "replace") if kind == b"iTXt" else text.decode("latin-1")
+        _skip(file, size - len(body) + 4)
+        offset += size + 12
+    msg = f"the PNG has more than {_MAX_CHUNKS:,} chunks"
+    raise FormatError(msg, source=source)
 
 
-def _inflate(data: bytes, source: str) -> bytes:
+def _text_of(kind: bytes, body: bytes, budget: int, source: str) -> bytes:
+    """The text in a chunk with its keyword; at most `budget + 1` bytes are inflated."""
+    _, _, rest = body.partition(b"\0")
+    if kind == b"tEXt":
+        return rest
+    if kind == b"zTXt":
+        return _inflate(rest[1:], budget, source)
+    is_compressed, rest = rest[:1] == b"\1", rest[2:]
+    _language, _, rest = rest.partition(b"\0")
+    _translated, _, rest = rest.partition(b"\0")
+    return _inflate(rest, budget, source) if is_compressed else rest
+
+
+def _inflate(data: bytes, budget: int, source: str) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(data, MAX_BYTES)
+        text = inflater.decompress(data, budget + 1)
     except zlib.error as cause:
         msg = f"a compressed text of the PNG is damaged: {cause}"
         raise FormatError(msg, source=source) from cause
-    if inflater.unconsumed_tail:
-        msg = f"a text of the PNG is larger than {MAX_BYTES:,} bytes"
+    if len(text) > budget:
+        raise _too_large(source)
+    if not inflater.eof:
+        msg = "a compressed text of the PNG is damaged: it is cut off"
         raise FormatError(msg, source=source)
     return text
 
 
+def _webp_texts(file: IO[bytes], source: str) -> dict[str, str]:
+    """The texts of a WebP that is read from its first chunk."""
+    for _ in range(_MAX_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            return {}
+        kind, size = struct.unpack("<4sI", head)
+        if kind == b"EXIF":
+            if size > MAX_BYTES:
+                raise _too_large(source)
+            return _exif_texts(file.read(size).removeprefix(b"Exif\0\0"), source)
+        _skip(file, size + (size & 1))
+    msg = f"the WebP has more than {_MAX_CHUNKS:,} chunks"
+    raise FormatError(msg, source=source)
+
+
 def _exif_texts(exif: bytes, source: str) -> dict[str, str]:
-    """ASCII entries of the first directory that read `name:text`."""
+    """ASCII entries `prompt:text` and `workflow:text` among the first 256 of the first directory."""
     texts: dict[str, str] = {}
+    budget = MAX_BYTES
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     try:
         if order is None:
@@ -200,14 +259,34 @@ def _exif_texts(exif: bytes, source: str) -> dict[str, str]:
             raise FormatError(msg, source=source)
         (start,) = struct.unpack_from(order + "I", exif, 4)
         (count,) = struct.unpack_from(order + "H", exif, start)
-        for i in range(count):
+        for i in range(min(count, _MAX_ENTRIES)):
             _tag, kind, size, value = struct.unpack_from(order + "HHII", exif, start + 2 + 12 * i)
-            if kind == 2 and size > 4:
-                text = exif[value : value + size].rstrip(b"\0").decode("utf-8", "replace")
-                name, colon, rest = text.partition(":")
-                if colon and name.lower() in {"prompt", "workflow"}:
-                    texts[name.lower()] = rest
+            if kind != 2 or size <= 4:
+                continue
+            for name in _NAMES:
+                begin = value + len(name) + 1
+                if exif[value:begin].lower() != f"{name}:".encode():
+                    continue
+                budget -= size  # entries may share their bytes
+                if budget < 0:
+                    raise _too_large(source)
+                texts[name] = exif[begin : value + size].rstrip(b"\0").decode("utf-8", "replace")
     except struct.error as cause:
         msg = "the EXIF data of the WebP is damaged"
         raise FormatError(msg, source=source) from cause
     return texts
+
+
+def _skip(file: IO[bytes], size: int) -> None:
+    if file.seekable():
+        file.seek(size, io.SEEK_CUR)
+        return
+    while size > 0:
+        piece = file.read(min(size, _PIECE_BYTES))
+        if not piece:
+            return
+        size -= len(piece)
+
+
+def _too_large(source: str) -> FormatError:
+    return FormatError(f"the texts of the picture have more than {MAX_BYTES:,} bytes", source=source)

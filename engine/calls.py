@@ -91,9 +91,7 @@ def unpacked(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
             return (), raw
         if not kind.outputs:
             return (), None
-        if kind.outputs[0].is_list:
-            return (Listed(raw),), None
-        return (raw,), None
+        return with_lists(kind, (raw,)), None
     shown = None
     if not isinstance(raw, tuple):
         msg = f"{kind.id} returned {type(raw).__name__} instead of a tuple"
@@ -104,7 +102,15 @@ def unpacked(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
     if len(values) != len(kind.outputs):
         msg = f"{kind.id} returned {len(values)} outputs instead of {len(kind.outputs)}"
         raise WeftError(msg)
-    return tuple(Listed(v) if o.is_list else v for v, o in zip(values, kind.outputs, strict=True)), shown
+    return with_lists(kind, tuple(values)), shown
+
+
+def with_lists(kind: Kind, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The outputs of one call, those that the kind declares as lists made so."""
+    return tuple(
+        Listed(value) if port.is_list and type(value) is not Listed else value
+        for value, port in zip(outputs, kind.outputs, strict=True)
+    )
 
 
 def merged(

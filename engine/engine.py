@@ -6,13 +6,14 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.cache import MemoryStore, Store, Tiers
-from engine.edits import place
+from engine.edits import linked, place
 from engine.errors import Problem, RunCancelled, WeftError
 from engine.events import NodesCached, RunFinished, RunStarted
 from engine.execute import Cancellation, Job, Outcome, Services, execute
@@ -28,21 +29,19 @@ from engine.schema import Catalog
 from engine.validate import Checked, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from engine.events import Event, Sink
 
+_TURN_S = 0.1
+"""How often a run that waits for another one looks whether it was cancelled."""
+
+_MEMORY_LIMIT = 200_000
+"""How many calls are remembered, so that reasons can be told."""
+
 MEMORY_SHARE = 0.4
 """Share of the machine's memory that kept results may take, models included."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Last:
-    """What the engine remembers of the last workflow, so that the next one is compared and not read anew."""
-
-    checked: Checked
-    keys: dict[str, bytes]
 
 
 class Engine:
@@ -83,7 +82,8 @@ class Engine:
         self.dtype = dtype
         self.catalog = catalog if catalog is not None else Catalog.load("nodes")
         limit = memory_bytes if memory_bytes is not None else int(_machine_bytes() * MEMORY_SHARE)
-        tiers: list[Store] = [MemoryStore(limit)]
+        self._memory = MemoryStore(limit)
+        tiers: list[Store] = [self._memory]
         memo = None
         if cache_dir is not None:
             from engine.cache.disk import DiskStore
@@ -94,11 +94,10 @@ class Engine:
         self._files = FileDigests(memo)
         self._salt = f"{device}/{dtype};".encode()
         self._verify = verify
-        self._reader = Reader()
-        self._last: _Last | None = None
-        self._history: dict[str, Memory] = {}
-        self._seen: set[bytes] = set()
+        self._forget()
         self._lock = threading.Lock()
+        self._running = threading.Lock()
+        self._runner: int | None = None
 
     def __enter__(self) -> Self:
         """The engine."""
@@ -111,9 +110,16 @@ class Engine:
     def close(self) -> None:
         """Let go of everything that is kept in memory."""
         self._files.save()
-        self._last = None
-        if isinstance(self.store, MemoryStore):
-            self.store.clear()
+        self._memory.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._reader = Reader()
+        self._last: Checked | None = None
+        self._keys: dict[str, bytes] | None = None
+        self._stale: set[str] | None = None
+        self._history: dict[str, Memory] = {}
+        self._seen: set[bytes] = set()
 
     def check(self, workflow: Mapping[str, Any] | str | Path | Graph) -> Checked:
         """Check a workflow; the problems are in the answer.
@@ -122,7 +128,7 @@ class Engine:
             FormatError: if it is no workflow.
         """
         with self._lock:
-            return self._check(self._reader.read(workflow)).checked
+            return self._check(self._reader.read(workflow))
 
     def validate(self, workflow: Mapping[str, Any] | str | Path | Graph) -> tuple[Problem, ...]:
         """Everything that is wrong with a workflow.
@@ -146,9 +152,9 @@ class Engine:
         """
         with self._lock:
             graph, source = self._graph(workflow, overrides)
-            last = self._check(graph)
-            wanted = last.checked.require(self._targets(graph, targets), source=source)
-            return plan(last.checked, last.keys, wanted, self.store, history=self._history, seen=self._seen)
+            checked = self._check(graph)
+            wanted = checked.require(self._targets(graph, targets), source=source)
+            return plan(checked, self._keyed(checked), wanted, self.store, history=self._history, seen=self._seen)
 
     def run(
         self,
@@ -170,32 +176,34 @@ class Engine:
             on_event: Takes the events of the run.
             cancellation: Stops the run when set.
             keep_going: Complete what does not depend on a failed node.
-            force: Ids that run even if their result is known.
+            force: Ids or titles of nodes that run even if their result is known, where the targets depend on them.
 
         Raises:
             FormatError: if it is no workflow.
             WorkflowInvalid: if it cannot run; carries every problem.
+            WeftError: if an override names nothing, or the call comes from inside a run of this engine.
             NodeFailed: if a node raised.
             RunCancelled: if the run was cancelled.
         """
         emit = on_event or _ignore
+        stop = cancellation or Cancellation()
         started = time.perf_counter()
-        with self._lock:
-            with _no_collection():
+        self._take_turn(stop)
+        try:
+            with self._lock, _no_collection():
                 graph, source = self._graph(workflow, overrides)
-                last = self._check(graph)
-                checked = last.checked
+                checked = self._check(graph)
                 wanted = checked.require(self._targets(graph, targets), source=source)
-                steps = plan(
-                    checked, last.keys, wanted, self.store, history=self._history, seen=self._seen, force=frozenset(force)
-                )
+                forced = self._forced(checked, force, source)
+                found = self._keyed(checked)
+                steps = plan(checked, found, wanted, self.store, history=self._history, seen=self._seen, force=forced)
             run_id = os.urandom(16).hex()
             emit(RunStarted(run_id, steps.total, len(steps.steps)))
             if len(steps.steps) < steps.total:
                 emit(NodesCached(steps.known))
             job = Job(
                 checked=checked,
-                keys=last.keys,
+                keys=found,
                 catalog=self.catalog,
                 files=self._files,
                 store=self.store,
@@ -204,20 +212,47 @@ class Engine:
                 history=self._history,
                 seen=self._seen,
             )
+            outcome = Outcome()
             status = "failed"
             try:
-                outcome = execute(steps, job, sink=emit, cancellation=cancellation, keep_going=keep_going, verify=self._verify)
+                with _rare_collection():
+                    execute(
+                        steps,
+                        job,
+                        sink=emit,
+                        cancellation=stop,
+                        keep_going=keep_going,
+                        verify=self._verify,
+                        outcome=outcome,
+                    )
                 status = "failed" if outcome.failures else "completed"
-            except RunCancelled:
+            except (RunCancelled, KeyboardInterrupt):
                 status = "cancelled"
                 raise
             finally:
+                with self._lock:
+                    self._remember(outcome, checked)
                 self._files.save()
-                seconds = time.perf_counter() - started
-                emit(RunFinished(run_id, status, seconds))
-            self._remember(outcome, last)
+                _emit_last(emit, RunFinished(run_id, status, time.perf_counter() - started))
+        finally:
+            self._runner = None
+            self._running.release()
         report = Report(steps, outcome, time.perf_counter() - started)
-        return RunResult(report, outcome.shown, outcome.failures, checked, last.keys, outcome, self.store)
+        return RunResult(report, outcome.shown, outcome.failures, checked, found, outcome, self.store)
+
+    def _take_turn(self, cancellation: Cancellation) -> None:
+        """Wait until no other run is under way."""
+        if self._runner == threading.get_ident():
+            msg = "cannot start a run from inside a run of the same engine; use another engine, or start it afterwards"
+            raise WeftError(msg)
+        while not self._running.acquire(timeout=_TURN_S):
+            if cancellation.is_set:
+                raise RunCancelled
+        self._runner = threading.get_ident()
+
+    def _forced(self, checked: Checked, force: Iterable[str], source: str | None) -> frozenset[str]:
+        names = list(force)
+        return frozenset(checked.require(self._targets(checked.graph, names), source=source)) if names else frozenset()
 
     def _graph(
         self, workflow: Mapping[str, Any] | str | Path | Graph, overrides: Mapping[str, Any] | None
@@ -225,7 +260,7 @@ class Engine:
         graph = self._reader.read(workflow)
         for name, value in (overrides or {}).items():
             where = place(graph, self.catalog, name)
-            graph = graph.set(where.node, **{where.input: value})
+            graph = graph.set(where.node, **{where.input: linked(value)})
         return graph, str(workflow) if isinstance(workflow, str | Path) else None
 
     def _targets(self, graph: Graph, targets: Iterable[str] | None) -> list[str] | None:
@@ -239,26 +274,49 @@ class Engine:
                 found.append(target)  # `require` says what is wrong with it, beside everything else
         return found
 
-    def _check(self, graph: Graph) -> _Last:
-        last = self._last
-        checked = check(graph, self.catalog, self.folders, previous=last.checked if last else None)
-        if last is not None and checked.stale is not None:
-            found = (
-                last.keys
-                if not checked.stale
-                else keys(checked, self._files, salt=self._salt, known=last.keys, stale=checked.stale)
-            )
-        else:
-            found = keys(checked, self._files, salt=self._salt)
-        self._last = _Last(checked, found)
-        return self._last
+    def _check(self, graph: Graph) -> Checked:
+        checked = check(graph, self.catalog, self.folders, previous=self._last)
+        if checked.stale is None:
+            self._stale = None
+        elif self._stale is not None:
+            self._stale |= checked.stale
+        self._last = checked
+        return checked
 
-    def _remember(self, outcome: Outcome, last: _Last) -> None:
-        nodes, history, seen = last.checked.nodes, self._history, self._seen
+    def _keyed(self, checked: Checked) -> dict[str, bytes]:
+        """The keys of what was checked last; only what moved since they were made is made again."""
+        known = self._keys
+        if known is None or self._stale is None:
+            found = keys(checked, self._files, salt=self._salt)
+        else:
+            stale = set(self._stale)
+            files = {i: checked.nodes[i] for i in checked.dynamic if i in checked.nodes and i not in stale}
+            if files:
+                alone = keys(Checked(checked.graph, files, ()), self._files, salt=self._salt, outer=known)
+                stale.update(i for i in files if alone[i] != known[i])
+            found = keys(checked, self._files, salt=self._salt, known=known, stale=stale) if stale else known
+        self._keys, self._stale = found, set()
+        return found
+
+    def _remember(self, outcome: Outcome, checked: Checked) -> None:
+        nodes, history, seen = checked.nodes, self._history, self._seen
+        if len(seen) > _MEMORY_LIMIT:
+            seen.clear()
+        if len(history) > _MEMORY_LIMIT:
+            history.clear()
         for node_id, key, _ in outcome.ran:
             seen.add(key)
             if node_id in nodes:
                 history[node_id] = Memory(key, nodes[node_id])
+
+
+def _emit_last(emit: Sink, event: RunFinished) -> None:
+    """Emit the last event of a run; where the run failed, that is what is told, not that the sink does too."""
+    try:
+        emit(event)
+    except Exception:
+        if event.status == "completed":
+            raise
 
 
 @contextmanager
@@ -284,28 +342,40 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Documents(dict[str, Any]):
+class _Documents(Mapping[str, Any]):
     """What saved files carry; `prompt` is the workflow as it runs, written only if a node asks for it."""
 
     def __init__(self, checked: Checked, catalog: Catalog) -> None:
-        super().__init__(checked.graph.extra)
         self._checked = checked
         self._catalog = catalog
+        self._prompt: dict[str, Any] | None = None
 
-    def __missing__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Any:
+        """The document called `name`."""
         if name != "prompt":
-            raise KeyError(name)
-        self["prompt"] = write_api(_as_run(self._checked, self._catalog))
-        return self["prompt"]
+            return self._checked.graph.extra[name]
+        if self._prompt is None:
+            self._prompt = write_api(_as_run(self._checked, self._catalog))
+        return self._prompt
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the documents."""
+        yield "prompt"
+        yield from (name for name in self._checked.graph.extra if name != "prompt")
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+        return len(self._checked.graph.extra.keys() | {"prompt"})
 
 
 def _as_run(checked: Checked, catalog: Catalog) -> Graph:
-    """The nodes that take part, with links by index: muted nodes are gone, bypassed ones led around."""
+    """The sound nodes that take part, with links by index: muted nodes are gone, bypassed ones led around."""
     nodes: dict[str, Node] = {}
     for node_id, node in without_inactive(checked.graph, catalog).items():
         sound = checked.nodes.get(node_id)
-        links = {name: Link(*link) for name, link in sound.links.items()} if sound is not None else {}
-        nodes[node_id] = replace(node, inputs={**node.inputs, **links})
+        if sound is not None:
+            links = {name: Link(*link) for name, link in sound.links.items()}
+            nodes[node_id] = replace(node, inputs={**node.inputs, **links})
     return Graph(nodes)
 
 

@@ -72,6 +72,15 @@ class WorkflowInvalid(WeftError):
         super().__init__("\n".join([f"{where}the workflow cannot run: {count}", *(f"  {p}" for p in self.problems)]))
 
 
+def cycle_message(path: Sequence[str]) -> str:
+    """What is wrong with links that go along `path`."""
+    shown = list(path) if len(path) <= _SHOWN_PATH else [*path[: _SHOWN_PATH // 2], "...", *path[-_SHOWN_PATH // 2 :]]
+    return f"links form a cycle: {' -> '.join(shown)}"
+
+
+_SHOWN_PATH = 20
+
+
 class CycleError(WorkflowInvalid):
     """Links that lead back to where they started.
 
@@ -81,11 +90,8 @@ class CycleError(WorkflowInvalid):
 
     def __init__(self, path: Sequence[str], problems: Sequence[Problem] = (), *, source: str | None = None) -> None:
         self.path = tuple(path)
-        super().__init__(
-            problems
-            or (Problem("cycle", f"links form a cycle: {' -> '.join(path)}", node=path[0], details={"path": list(path)}),),
-            source=source,
-        )
+        own = Problem("cycle", cycle_message(path), node=path[0], details={"path": list(path)})
+        super().__init__(problems or (own,), source=source)
 
 
 class FormatError(WeftError):
@@ -152,18 +158,30 @@ class NodeFailed(WeftError):
         kind: Its kind.
         title: Its title.
         inputs: Its inputs in short, name to text.
+        origin: Id and title of the workflow's node that became the subgraph which this node is part of, or None.
     """
 
-    def __init__(self, *, node: str, kind: str, title: str, inputs: Mapping[str, str], cause: BaseException) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        kind: str,
+        title: str,
+        inputs: Mapping[str, str],
+        cause: BaseException,
+        origin: tuple[str, str] | None = None,
+    ) -> None:
         self.node = node
         self.kind = kind
         self.title = title
         self.inputs = dict(inputs)
         self.cause = cause
+        self.origin = origin
         name = f"{kind} {title!r}" if title and title != kind else kind
         given = ", ".join(f"{k}={v}" for k, v in self.inputs.items())
+        part = f", part of node {origin[0]} ({origin[1]})," if origin else ""
         super().__init__(
-            f"node {node} ({name}) failed: {type(cause).__name__}: {cause}" + (f"\n  inputs: {given}" if given else "")
+            f"node {node} ({name}){part} failed: {type(cause).__name__}: {cause}" + (f"\n  inputs: {given}" if given else "")
         )
 
 

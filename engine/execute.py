@@ -9,40 +9,36 @@ Coroutine nodes run on an event loop in a thread of their own, so that waiting o
 
 from __future__ import annotations
 
-import heapq
 import queue
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.cache.values import Listed, Result
-from engine.calls import NotReady, Pending, calls_of, merged, unpacked
+from engine.calls import NotReady, Pending, calls_of, merged, unpacked, with_lists
 from engine.coroutines import CoroutineThread
-from engine.errors import CycleError, NodeFailed, RunCancelled, UnencodableValue, WeftError, WorkflowInvalid
-from engine.events import (
-    NodeErred,
-    NodeExpanded,
-    NodeFinished,
-    NodeProgress,
-    NodeSkipped,
-    NodeStarted,
-)
-from engine.fingerprint import FileDigests, digest, link_identity
+from engine.errors import CycleError, NodeFailed, RunCancelled, UnencodableValue, WeftError
+from engine.events import NodeErred, NodeExpanded, NodeFinished, NodeProgress, NodeSkipped, NodeStarted
+from engine.fingerprint import FileDigests, digest, keys
 from engine.graph import Link
 from engine.plan import plan
-from engine.subgraph import prefixed, subgraph_keys, unbind
+from engine.schedule import Schedule
+from engine.subgraph import Surroundings, identities, prepared
 from engine.types import Expansion, Shown
-from engine.validate import check
+from engine.validate import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from engine.cache.store import Store
-    from engine.events import Sink
+    from engine.events import Event, Sink
     from engine.folders import Folders
     from engine.plan import Memory, Plan, Step
+    from engine.schedule import Task
     from engine.schema import Catalog
-    from engine.validate import Checked, CheckedNode
+    from engine.subgraph import Subgraph
+    from engine.validate import CheckedNode
 
 _PARTS = frozenset({"MODEL", "CLIP", "VAE"})
 """Port types of what a checkpoint may lack."""
@@ -72,6 +68,10 @@ class Cancellation:
     def on_set(self, wake: Callable[[], None]) -> None:
         """Call `wake` when the request is made."""
         self._wake.append(wake)
+
+    def off(self, wake: Callable[[], None]) -> None:
+        """No longer call `wake`."""
+        self._wake.remove(wake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +111,27 @@ class Job:
     seen: Collection[bytes] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What a run did.
+    """What a run did; filled while it goes on, so that it tells also of a run that was stopped.
 
     Attributes:
         values: Key to result for every target that is known.
-        ran: (node id, key, seconds) of every call made, in the order in which they finished.
+        ran: (node id, key, seconds) of every node that ran, in the order in which they finished.
         failures: Node id to error.
+        failed_keys: Keys that did not come, to the id of the node at fault.
         skipped: Node id to the id of the failed node that it depends on.
         shown: Node id to what it shows.
-        nodes: The nodes that subgraphs added.
+        added: Steps that were added while running: lazy inputs, parts of subgraphs, results that were gone.
     """
 
-    values: Mapping[bytes, Result]
-    ran: list[tuple[str, bytes, float]]
-    failures: dict[str, NodeFailed]
-    skipped: dict[str, str]
-    shown: dict[str, Shown]
-    nodes: Mapping[str, CheckedNode]
+    values: dict[bytes, Result] = field(default_factory=dict)
+    ran: list[tuple[str, bytes, float]] = field(default_factory=list)
+    failures: dict[str, NodeFailed] = field(default_factory=dict)
+    failed_keys: dict[bytes, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, Shown] = field(default_factory=dict)
+    added: list[Step] = field(default_factory=list)
 
 
 def execute(
@@ -140,22 +142,32 @@ def execute(
     cancellation: Cancellation | None = None,
     keep_going: bool = False,
     verify: bool = False,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Run a plan.
 
     Args:
         plan_: What to run.
         job: What to run it on.
-        sink: Takes the events.
+        sink: Takes the events, on this thread. What it raises ends the run, unchanged.
         cancellation: Stops the run when set.
         keep_going: Complete what does not depend on a failed node, instead of stopping at the first failure.
         verify: Prove that no node changes its inputs (slow).
+        outcome: Filled while the run goes on; a new one when None.
 
     Raises:
         NodeFailed: if a node raised and `keep_going` is off.
         RunCancelled: if the run was cancelled.
     """
-    execution = _Execution(plan_, job, sink or _ignore, cancellation or Cancellation(), keep_going=keep_going, verify=verify)
+    execution = _Execution(
+        plan_,
+        job,
+        sink or _ignore,
+        cancellation or Cancellation(),
+        Outcome() if outcome is None else outcome,
+        keep_going=keep_going,
+        verify=verify,
+    )
     try:
         return execution.run()
     finally:
@@ -169,10 +181,11 @@ def _ignore(_: object) -> None:
 class _Handle:
     """What a node sees of its run."""
 
-    __slots__ = ("_execution", "node")
+    __slots__ = ("_execution", "_is_async", "node")
 
-    def __init__(self, execution: _Execution, node: str) -> None:
+    def __init__(self, execution: _Execution, node: str, *, is_async: bool = False) -> None:
         self._execution = execution
+        self._is_async = is_async
         self.node = node
 
     @property
@@ -197,7 +210,11 @@ class _Handle:
 
     def progress(self, done: float, total: float, preview: Callable[[], Any] | None = None) -> None:
         """Report progress; raises `RunCancelled` if the run was cancelled."""
-        self._execution.emit(NodeProgress(self.node, done, total, preview))
+        event = NodeProgress(self.node, done, total, preview)
+        if self._is_async:
+            self._execution.inbox.put(event)  # a sink is called on the thread of the run only
+        else:
+            self._execution.emit(event)
         self.check()
 
     def check(self) -> None:
@@ -207,231 +224,293 @@ class _Handle:
 
 
 class _Execution:
-    """The state of one run."""
+    """One run: calls what is ready, and deals with what comes of it."""
 
     def __init__(
-        self, plan_: Plan, job: Job, emit: Sink, cancellation: Cancellation, *, keep_going: bool, verify: bool
+        self,
+        plan_: Plan,
+        job: Job,
+        sink: Sink,
+        cancellation: Cancellation,
+        outcome: Outcome,
+        *,
+        keep_going: bool,
+        verify: bool,
     ) -> None:
         self.job = job
-        self.emit = emit
+        self.sink = sink
+        self.sink_error: Exception | None = None
         self.cancellation = cancellation
+        self.outcome = outcome
         self.keep_going = keep_going
         self.verify = verify
         self.keys = job.keys
         self.nodes = job.checked.nodes
-        self.steps: list[Step] = []
-        self.waiting: list[int] = []
-        self.ready: list[int] = []
-        self.dependents: dict[bytes, list[int]] = {}
-        self.pending: set[bytes] = set()
-        self.values: dict[bytes, tuple[Any, ...]] = {}
-        self.uses: dict[bytes, int] = {}
-        self.retained: set[bytes] = {self.keys[t] for t in plan_.targets}
+        self.homes: dict[str, tuple[Checked, Task]] = {}
         self.targets = plan_.targets
-        self.results: dict[bytes, Result] = {}
-        self.started: dict[int, float] = {}
-        self.expanding: dict[int, tuple[list[Any], float, bool]] = {}
-        self.ran: list[tuple[str, bytes, float]] = []
-        self.failures: dict[str, NodeFailed] = {}
-        self.failed_keys: dict[bytes, str] = {}
-        self.skipped: dict[str, str] = {}
-        self.shown: dict[str, Shown] = {}
+        self.gone: set[bytes] = set()
+        self.tainted: set[bytes] = set()
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.wake = partial(self.inbox.put, None)
         self.loop: CoroutineThread | None = None
         self.in_flight = 0
-        self.add(plan_.steps)
-        for target in plan_.targets:  # what is known now may be let go before the run ends
-            self.fetch(self.keys[target], target)
+        self.schedule = Schedule(job.store, job.keys, {job.keys[t] for t in plan_.targets})
+        self.schedule.add(plan_.steps)
+        self.planned = len(plan_.steps)
+        self.effects = {step.node.id for step in plan_.steps if step.node.kind.effect}
+        cancellation.on_set(self.wake)
 
     def close(self) -> None:
         """Stop what still runs."""
+        self.cancellation.off(self.wake)
         if self.loop is not None:
             self.loop.close()
             self.loop = None
 
-    # --- scheduling
-
-    def add(self, steps: Iterable[Step]) -> None:
-        """Take steps in, sources first."""
-        keys_, pending, values, uses = self.keys, self.pending, self.values, self.uses
-        for step in steps:
-            index = len(self.steps)
-            self.steps.append(step)
-            self.waiting.append(0)
-            pending.add(step.key)
-            node = step.node
-            links = node.links
-            missing = 0
-            if links:
-                ports = None if node.kind.is_plain else node.kind.inputs
-                for name, (source, _) in links.items():
-                    if ports is not None and name in ports and ports[name].lazy:
-                        continue
-                    key = keys_[source]
-                    uses[key] = uses.get(key, 0) + 1
-                    if key not in values and (key in pending or not self.fetch(key, source)):
-                        self.dependents.setdefault(key, []).append(index)
-                        missing += 1
-                        if key in self.failed_keys:
-                            self.skip(index, self.failed_keys[key])
-            self.waiting[index] = missing
-            if not missing:
-                heapq.heappush(self.ready, index)
-
-    def fetch(self, key: bytes, source: str) -> bool:
-        """Make the value of `source` available; where it is not kept, schedule it and return False."""
-        if key in self.values:
-            return True
-        if key in self.pending:
-            return False
-        result = self.job.store.get(key)
-        if result is not None:
-            self.values[key] = result.outputs
-            if key in self.retained:
-                self.results[key] = result
-            return True
-        if key in self.failed_keys:
-            return False
-        checked = self.job.checked if source in self.job.checked.nodes else replace(self.job.checked, nodes=self.nodes)
-        more = plan(
-            checked,
-            self.keys,
-            (source,),
-            self.job.store,
-            history=self.job.history,
-            seen=self.job.seen,
-            force=(source,),
-            scheduled=self.pending,
-        )
-        self.add(more.steps)
-        return False
-
-    def wait_for(self, index: int, source: str) -> bool:
-        """Let a step wait for `source`; False if it is there already."""
-        key = self.keys[source]
-        self.retained.add(key)
-        if self.fetch(key, source):
-            return False
-        self.dependents.setdefault(key, []).append(index)
-        self.waiting[index] += 1
-        if key in self.failed_keys:
-            self.skip(index, self.failed_keys[key])
-        return True
+    def emit(self, event: Event) -> None:
+        """Hand an event to the sink; what it raises is kept until the step is over, so that no node is blamed for it."""
+        try:
+            self.sink(event)
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            self.sink_error = self.sink_error or error
 
     def run(self) -> Outcome:
         """Run everything."""
-        self.cancellation.on_set(lambda: self.inbox.put(None))
-        ready = self.ready
-        heappop = heapq.heappop
-        cancellation = self.cancellation
-        while ready or self.in_flight:
-            if cancellation.is_set:
-                raise RunCancelled
-            if self.in_flight and (not ready or not self.inbox.empty()):
-                self.collect()
-                continue
-            index = heappop(ready)
-            if index in self.expanding:
-                self.assemble(index)
-            else:
-                self.step(index)
-        if self.pending:
+        schedule, cancellation = self.schedule, self.cancellation
+        ready = schedule.ready
+        for target in self.targets:  # what is known now may be let go before the run ends
+            if self.keys[target] not in schedule.pending:
+                self.need(None, target)
+        while True:
+            while ready or self.in_flight:
+                if cancellation.is_set:
+                    raise RunCancelled
+                if self.in_flight and (not ready or not self.inbox.empty()):
+                    self.collect()
+                    continue
+                task = schedule.pop()
+                if task.is_done:
+                    continue
+                if task.parts is not None:
+                    self.assemble(task)
+                else:
+                    self.step(task)
+                if self.sink_error is not None:
+                    raise self.sink_error
+            if not schedule.pending:
+                break
             self.stuck()
-        return self.outcome()
-
-    def stuck(self) -> None:
-        """Nothing is ready and nothing is under way, yet steps wait: a subgraph waits for itself."""
-        for step in self.steps:
-            if step.key in self.pending and step.node.id not in self.skipped:
-                origin = step.node.id.split(".")[0]
-                node = self.nodes.get(origin, step.node)
-                path = [s.node.id for s in self.steps if s.key in self.pending]
-                cause = CycleError([*path[:8], path[0]])
-                raise NodeFailed(node=node.id, kind=node.kind.id, title=node.node.title, inputs={}, cause=cause) from cause
-
-    def outcome(self) -> Outcome:
-        """What was done, with the results of the targets."""
         for target in self.targets:
             key = self.keys[target]
-            if key not in self.results:
-                kept = self.job.store.get(key)
-                if kept is not None:
-                    self.results[key] = kept
-        nodes = {} if self.nodes is self.job.checked.nodes else self.nodes
-        return Outcome(self.results, self.ran, self.failures, self.skipped, self.shown, nodes)
+            if key not in self.outcome.values and key in schedule.values:
+                self.outcome.values[key] = Result(schedule.values[key])
+        self.outcome.added = [task.step for task in schedule.tasks[self.planned :]]
+        return self.outcome
+
+    def stuck(self) -> None:
+        """Nothing is ready and nothing is under way, yet tasks wait: a subgraph waits for itself."""
+        left = [task for task in self.schedule.tasks if not task.is_done]
+        self.schedule.pending.clear()
+        path = [task.step.node.id for task in left]
+        culprit = left[0].origin
+        self.fail(culprit if not culprit.is_done else left[0], CycleError([*path[:8], path[0]]), {})
+        for task in left:
+            if not task.is_done:
+                self.skip(task, culprit.step.node.id)
 
     # --- calling
 
-    def step(self, index: int) -> None:
-        """Call the node of a step."""
-        step = self.steps[index]
+    def step(self, task: Task) -> None:
+        """Call the node of a task."""
+        step = task.step
         node = step.node
         kind = node.kind
-        started = self.started.get(index)
-        if started is None:
+        if task.started is None:
             self.emit(NodeStarted(node.id, kind.id, node.node.title, step.reason.value))
-            started = time.perf_counter()
+            task.started = time.perf_counter()
         inputs = node.literals.copy()
-        has_lists = False
         try:
-            values, keys_ = self.values, self.keys
-            if kind.is_plain:
-                for name, (source, port) in node.links.items():
-                    value = values[keys_[source]][port]
-                    if type(value) is Listed:
-                        has_lists = True
-                    elif value is None:
-                        self.refuse_absent(node, name)
-                    inputs[name] = value
-                if not has_lists:
-                    if kind.run_parameter is not None:
-                        inputs[kind.run_parameter] = _Handle(self, node.id)
-                    raw = self.call(node, inputs) if self.verify else kind.function(**inputs)
-                    if type(raw) is Expansion:
-                        self.expand(index, [raw], started, is_mapped=False)
-                        return
-                    outputs, shown = unpacked(kind, raw)
-                    self.finish(index, outputs, shown, time.perf_counter() - started)
-                    return
-            else:
-                self.started[index] = started
-                has_lists = self.gather(node, inputs)
-            calls = calls_of(kind, inputs, has_lists=has_lists)
-            if kind.run_parameter is not None:
-                for call in calls:
-                    call[kind.run_parameter] = _Handle(self, node.id)
-            if kind.is_async:
-                if self.loop is None:
-                    self.loop = CoroutineThread(self.inbox)
-                self.in_flight += 1
-                self.loop.start(index, kind.function, calls)
+            values, keys_ = self.schedule.values, self.keys
+            lazy = None if kind.is_plain else kind.inputs
+            has_lists = is_short = False
+            for name, (source, port) in node.links.items():
+                if lazy is not None and name in lazy and lazy[name].lazy and (task.asked is None or name not in task.asked):
+                    inputs[name] = Pending(name)
+                    continue
+                key = keys_[source]
+                outputs = values.get(key)
+                if outputs is None:
+                    outputs = self.schedule.outputs(key)
+                    if outputs is None:  # it was let go since the plan was made
+                        self.wait_for(task, source)
+                        is_short = True
+                        continue
+                value = outputs[port]
+                if type(value) is Listed:
+                    has_lists = True
+                elif value is None:
+                    self.refuse_absent(node, name)
+                inputs[name] = value
+            if is_short:
                 return
-            raws = []
-            for call in calls:
-                if self.cancellation.is_set:
-                    raise RunCancelled  # noqa: TRY301 - the same path as a node that notices itself
-                raws.append(self.call(node, call))
-            self.returned(index, raws, is_mapped=has_lists and not kind.whole_lists)
+            if kind.is_plain and not has_lists and not self.verify:
+                if kind.run_parameter is not None:
+                    inputs[kind.run_parameter] = _Handle(self, node.id)
+                raw = kind.function(**inputs)
+                if type(raw) is not Expansion:
+                    self.finish(task, *unpacked(kind, raw))
+                    return
+                self.returned(task, [raw])
+                return
+            task.is_mapped = has_lists and not kind.whole_lists
+            self.call(task, inputs, calls_of(kind, inputs, has_lists=has_lists))
         except NotReady as need:
-            self.ask(index, need.name)
+            self.ask(task, need.name)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
-            self.fail(index, cause, inputs)
+            self.fail(task, cause, inputs)
 
-    def gather(self, node: CheckedNode, inputs: dict[str, Any]) -> bool:
-        """Put linked values into `inputs`; whether one is a list."""
-        has_lists = False
-        ports = node.kind.inputs
-        for name, (source, port) in node.links.items():
-            key = self.keys[source]
-            if name in ports and ports[name].lazy and key not in self.values:
-                inputs[name] = Pending(name)
-                continue
-            value = self.values[key][port]
-            has_lists = has_lists or type(value) is Listed
-            if value is None:
-                self.refuse_absent(node, name)
-            inputs[name] = value
-        return has_lists
+    def call(self, task: Task, inputs: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+        """Make the calls that the inputs of a task stand for."""
+        node, kind = task.step.node, task.step.node.kind
+        if kind.run_parameter is not None:
+            for call in calls:
+                call[kind.run_parameter] = _Handle(self, node.id, is_async=kind.is_async)
+        if kind.is_async:
+            if self.loop is None:
+                self.loop = CoroutineThread(self.inbox)
+            self.in_flight += 1
+            task.inputs = inputs
+            function = _verified_async(node) if self.verify else kind.function
+            self.loop.start(task.index, function, calls)
+            return
+        raws = []
+        for call in calls:
+            if self.cancellation.is_set:
+                raise RunCancelled
+            before = _digests(call) if self.verify else None
+            raws.append(kind.function(**call))
+            if before is not None:
+                _prove_unchanged(node, before, call)
+        self.returned(task, raws)
+
+    def returned(self, task: Task, raws: list[Any]) -> None:
+        """Take what the calls of a task returned."""
+        if any(type(raw) is Expansion for raw in raws):
+            self.expand(task, raws)
+            return
+        kind = task.step.node.kind
+        self.finish(task, *merged(kind, [unpacked(kind, raw) for raw in raws], is_mapped=task.is_mapped))
+
+    def collect(self) -> None:
+        """Take one message of the coroutines, waiting for it."""
+        message = self.inbox.get()
+        if message is None:
+            return
+        if isinstance(message, NodeProgress):
+            self.emit(message)
+            return
+        self.in_flight -= 1
+        task = self.schedule.tasks[message.task]
+        inputs, task.inputs = task.inputs or {}, None
+        if task.is_done:
+            return
+        try:
+            if message.error is not None:
+                raise message.error  # noqa: TRY301 - the same path as for plain nodes
+            self.returned(task, message.results)
+        except NotReady as need:
+            self.ask(task, need.name)
+        except RunCancelled:
+            raise
+        except BaseException as cause:  # noqa: BLE001 - a coroutine may end with SystemExit; it is the node's failure
+            self.fail(task, cause, inputs)
+
+    def ask(self, task: Task, name: str) -> None:
+        """A node asked for a lazy input: compute it, then call the node again."""
+        if task.asked is None:
+            task.asked = set()
+        task.asked.add(name)
+        if not self.need(task, task.step.node.links[name][0]):
+            self.schedule.wake(task)
+
+    def need(self, task: Task | None, source: str) -> bool:
+        """Let `task` count on the value of a node; True if it has to wait for it."""
+        key = self.keys[source]
+        if task is None:
+            self.schedule.retained.add(key)
+        else:
+            self.schedule.hold(task, key)
+        if key not in self.schedule.pending and self.schedule.outputs(key) is not None:
+            return False
+        self.wait_for(task, source)
+        return True
+
+    def wait_for(self, task: Task | None, source: str) -> None:
+        """Let `task` wait for a node, which is planned if it is not under way."""
+        key = self.keys[source]
+        if key in self.outcome.failed_keys:
+            if task is not None:
+                self.skip(task, self.outcome.failed_keys[key])
+            return
+        if key not in self.schedule.pending:
+            self.gone.add(key)
+            checked, parent = self.homes.get(source, (self.job.checked, None))
+            self.plan(checked, (source,), parent)
+        if task is not None:
+            self.schedule.wait(task, key)
+
+    def plan(self, checked: Checked, targets: Iterable[str], parent: Task | None) -> Plan:
+        """Plan and schedule nodes while the run is under way."""
+        more = plan(
+            checked,
+            self.keys,
+            targets,
+            _Without(self.job.store, self.gone),
+            history=self.job.history,
+            seen=self.job.seen,
+            scheduled=self.schedule.pending,
+            covered=self.effects,
+        )
+        self.effects.update(step.node.id for step in more.steps if step.node.kind.effect)
+        self.schedule.add(more.steps, parent)
+        return more
+
+    def finish(self, task: Task, outputs: tuple[Any, ...], shown: Shown | None) -> None:
+        """A task is done: keep its values, release what nobody needs, let go on who waited."""
+        step = task.step
+        key, node, schedule = step.key, step.node, self.schedule
+        kind = node.kind
+        seconds = time.perf_counter() - (task.started or 0.0)
+        if kind.effect:
+            if outputs:
+                schedule.retained.add(key)  # it will not run again for whoever asks later
+        elif (kind.has_files or self.tainted) and self.is_tainted(task):
+            self.tainted.add(key)
+            schedule.retained.add(key)  # it is kept nowhere else
+        else:
+            self.gone.discard(key)
+            self.job.store.put(key, Result(outputs, shown, seconds), seconds)
+        if key in schedule.retained:
+            self.outcome.values[key] = Result(outputs, shown, seconds)
+        schedule.provide(key, outputs)
+        schedule.release(task)
+        self.outcome.ran.append((node.id, key, seconds))
+        if shown is not None:
+            self.outcome.shown[node.id] = shown
+        self.emit(NodeFinished(node.id, seconds, shown))
+
+    def is_tainted(self, task: Task) -> bool:
+        """Whether a file changed between naming and reading it, so that the key is not the name of this result."""
+        node = task.step.node
+        if any(self.keys[source] in self.tainted for source, _ in node.links.values()):
+            return True
+        if not node.kind.has_files:
+            return False
+        alone = Checked(self.job.checked.graph, {node.id: node}, ())
+        try:
+            return keys(alone, self.job.files, salt=self.job.salt, outer=self.keys)[node.id] != task.step.key
+        except (WeftError, OSError):
+            return True  # the file is gone
 
     def refuse_absent(self, node: CheckedNode, name: str) -> None:
         """Refuse a part of a model that its file does not hold; for other types None is a value."""
@@ -441,220 +520,166 @@ class _Execution:
             msg = f"{name!r} is empty: node {source.id} ({source.kind.id}) found no {port.type}; load one from another file"
             raise WeftError(msg)
 
-    def call(self, node: CheckedNode, inputs: dict[str, Any]) -> Any:
-        """Call a node once, proving that it leaves its inputs alone if asked to."""
-        if not self.verify:
-            return node.kind.function(**inputs)
-        before = _digests(inputs)
-        raw = node.kind.function(**inputs)
-        after = _digests(inputs)
-        changed = [name for name in before if before[name] != after.get(name)]
-        if changed:
-            msg = f"{node.kind.id} changed its input {changed[0]!r}; values are immutable, return a new one"
-            raise WeftError(msg)
-        return raw
-
-    def returned(self, index: int, raws: list[Any], *, is_mapped: bool) -> None:
-        """Take what the calls of a step returned."""
-        step = self.steps[index]
-        started = self.started.pop(index, None) or time.perf_counter()
-        if any(type(raw) is Expansion for raw in raws):
-            self.expand(index, raws, started, is_mapped=is_mapped)
-            return
-        outputs, shown = merged(step.node.kind, [unpacked(step.node.kind, raw) for raw in raws], is_mapped=is_mapped)
-        self.finish(index, outputs, shown, time.perf_counter() - started)
-
-    def collect(self) -> None:
-        """Take one finished coroutine node from the inbox, waiting for it."""
-        item = self.inbox.get()
-        if item is None:
-            return
-        index, done = item
-        self.in_flight -= 1
-        step = self.steps[index]
-        inputs = step.node.literals.copy()
-        try:
-            raws = done.result()
-            has_lists = self.gather(step.node, inputs)
-            self.returned(index, raws, is_mapped=has_lists and not step.node.kind.whole_lists)
-        except NotReady as need:
-            self.ask(index, need.name)
-        except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
-            self.fail(index, cause, inputs)
-
-    def ask(self, index: int, name: str) -> None:
-        """A node asked for a lazy input: compute it, then call the node again."""
-        source, _ = self.steps[index].node.links[name]
-        if not self.wait_for(index, source):
-            heapq.heappush(self.ready, index)
-
-    def finish(self, index: int, outputs: tuple[Any, ...], shown: Shown | None, seconds: float) -> None:
-        """A step is done: keep its values, release what nobody needs, wake who waited."""
-        step = self.steps[index]
-        key, node = step.key, step.node
-        result = Result(outputs, shown, seconds)
-        if key in self.uses or key in self.retained:
-            self.values[key] = outputs
-            if key in self.retained:
-                self.results[key] = result
-        self.pending.discard(key)
-        if not node.kind.effect:
-            self.job.store.put(key, result, seconds)
-        self.ran.append((node.id, key, seconds))
-        if shown is not None:
-            self.shown[node.id] = shown
-        self.emit(NodeFinished(node.id, seconds, shown))
-        waiters = self.dependents.pop(key, None)
-        if waiters is not None:
-            waiting = self.waiting
-            for waiter in waiters:
-                waiting[waiter] -= 1
-                if not waiting[waiter]:
-                    heapq.heappush(self.ready, waiter)
-        self.release(node)
-
-    def release(self, node: CheckedNode) -> None:
-        """Let go of the values that only `node` still needed."""
-        uses, keys_ = self.uses, self.keys
-        ports = None if node.kind.is_plain else node.kind.inputs
-        for name, (source, _) in node.links.items():
-            if ports is not None and name in ports and ports[name].lazy:
-                continue
-            key = keys_[source]
-            left = uses[key] - 1
-            uses[key] = left
-            if not left and key not in self.retained:
-                self.values.pop(key, None)
-
     # --- failing
 
-    def fail(self, index: int, cause: Exception, inputs: Mapping[str, Any]) -> None:
-        """A node raised."""
-        step = self.steps[index]
-        node = step.node
-        short = {n: _short(v) for n, v in inputs.items() if n != node.kind.run_parameter}
-        if isinstance(cause, NodeFailed):
-            error = cause
-        else:
-            error = NodeFailed(node=node.id, kind=node.kind.id, title=node.node.title, inputs=short, cause=cause)
-            error.__cause__ = cause
-        self.failures[node.id] = error
-        self.failed_keys[step.key] = node.id
-        self.pending.discard(step.key)
-        self.emit(NodeErred(node.id, error))
-        if not self.keep_going:
-            raise error
-        for waiter in self.dependents.pop(step.key, ()):
-            self.skip(waiter, node.id)
-
-    def skip(self, index: int, cause: str) -> None:
-        """Leave out a step that depends on a failed one, and all that depend on it."""
-        front = [index]
-        while front:
-            step = self.steps[front.pop()]
-            if step.node.id in self.skipped or step.node.id in self.failures:
+    def fail(self, task: Task, cause: BaseException, inputs: Mapping[str, Any]) -> None:
+        """A node raised. What waits for it is left out; the node that became the subgraph it is part of fails with it."""
+        failing: list[tuple[Task, BaseException, Mapping[str, Any]]] = [(task, cause, inputs)]
+        while failing:
+            task, cause, inputs = failing.pop()
+            if task.is_done:
                 continue
-            self.skipped[step.node.id] = cause
-            self.failed_keys[step.key] = cause
-            self.pending.discard(step.key)
-            self.emit(NodeSkipped(step.node.id, cause))
-            front.extend(self.dependents.pop(step.key, ()))
+            node = task.step.node
+            error = self.failure(task, cause, inputs)
+            self.outcome.failures[node.id] = error
+            self.outcome.failed_keys[task.step.key] = node.id
+            self.schedule.release(task)
+            self.emit(NodeErred(node.id, error))
+            if not self.keep_going:
+                raise error
+            for waiter in self.schedule.abandon(task.step.key):
+                if waiter.parts is not None:
+                    failing.append((waiter, error, {}))
+                else:
+                    self.skip(waiter, node.id)
+
+    def failure(self, task: Task, cause: BaseException, inputs: Mapping[str, Any]) -> NodeFailed:
+        """The error that names a node, its inputs in short, and the cause."""
+        node = task.step.node
+        origin = task.origin.step.node
+        error = NodeFailed(
+            node=node.id,
+            kind=node.kind.id,
+            title=node.node.title,
+            inputs={n: _short(v) for n, v in inputs.items() if n != node.kind.run_parameter},
+            cause=cause,
+            origin=(origin.id, origin.title) if origin is not node else None,
+        )
+        error.__cause__ = cause
+        return error
+
+    def skip(self, task: Task, cause: str) -> None:
+        """Leave out a task that depends on a failed one, and all that depend on it."""
+        front = [task]
+        while front:
+            task = front.pop()
+            if task.is_done:
+                continue
+            node = task.step.node
+            self.outcome.skipped[node.id] = cause
+            self.outcome.failed_keys[task.step.key] = cause
+            self.schedule.release(task)
+            self.emit(NodeSkipped(node.id, cause))
+            front.extend(self.schedule.abandon(task.step.key))
 
     # --- subgraphs
 
-    def expand(self, index: int, raws: list[Any], started: float, *, is_mapped: bool) -> None:
-        """A node became a subgraph for some of its calls: check, key and schedule its parts."""
-        parent = self.steps[index].node
-        if self.nodes is self.job.checked.nodes:
-            self.nodes = dict(self.nodes)
-            self.keys = dict(self.keys)
-        identities = self.identities(parent)
-        parts: list[str] = []
+    def expand(self, task: Task, raws: list[Any]) -> None:
+        """A node became a subgraph for some of its calls: check and key all parts, then schedule them."""
+        parent = task.step.node
+        around = Surroundings(
+            nodes=self.nodes,
+            keys=self.keys,
+            identities=identities(parent, self.keys, self.schedule.values),
+            catalog=self.job.catalog,
+            folders=self.job.services.folders,
+            files=self.job.files,
+            salt=self.job.salt,
+        )
+        found: list[Subgraph] = []
         for number, raw in enumerate(raws):
-            if type(raw) is not Expansion:
-                continue
-            prefix = f"{parent.id}.{number}."
-            fragment = prefixed(raw.graph, prefix, identities, self.job.files)
-            clash = next((i for i in fragment.nodes if i in self.nodes), None)
-            if clash is not None:
-                msg = f"{parent.kind.id} made a subgraph with the id {clash!r}, which exists already"
-                raise WeftError(msg)
-            checked = check(fragment, self.job.catalog, self.job.services.folders, context=self.nodes)
-            problems = [p for p in checked.problems if not p.warning]
-            if problems:
-                raise WorkflowInvalid(problems, source=f"subgraph of {parent.kind.id}")
-            self.nodes.update(checked.nodes)
-            fragment_keys = subgraph_keys(checked, self.keys, self.job.files, self.job.salt)
-            self.keys.update(fragment_keys)
-            unbind(checked.nodes.values())
-            wanted = [prefix + v.node for v in raw.outputs if type(v) is Link and prefix + v.node in checked.nodes]
-            targets = dict.fromkeys([*wanted, *checked.effects])
-            self.retained.update(self.keys[t] for t in targets)
-            more = plan(checked, self.keys, targets, self.job.store, seen=self.job.seen, scheduled=self.pending)
-            parts.extend(step.node.id for step in more.every)
-            self.add(more.steps)
-            raws[number] = Expansion(
-                raw.graph,
-                tuple(
-                    Link(prefix + v.node, v.port) if type(v) is Link and prefix + v.node in checked.nodes else v
-                    for v in raw.outputs
-                ),
-            )
-            for target in targets:
-                self.wait_for(index, target)
-        self.expanding[index] = (raws, started, is_mapped)
-        self.emit(NodeExpanded(parent.id, tuple(parts)))
-        for raw in raws:
             if type(raw) is Expansion:
-                for value in raw.outputs:
-                    if type(value) is Link and value.node not in parts:
-                        self.wait_for(index, value.node)
-        if not self.waiting[index]:
-            heapq.heappush(self.ready, index)
+                found.append(prepared(raw, parent, number, around))
+                raws[number] = Expansion(raw.graph, found[-1].outputs)
+        if self.nodes is self.job.checked.nodes:
+            self.nodes, self.keys = dict(self.nodes), dict(self.keys)
+            self.schedule.keys = self.keys
+        parts: list[str] = []
+        needed: list[str] = []
+        for subgraph in found:
+            self.nodes.update(subgraph.checked.nodes)
+            self.keys.update(subgraph.keys)
+            self.homes.update(dict.fromkeys(subgraph.checked.nodes, (subgraph.checked, task)))
+            more = self.plan(subgraph.checked, subgraph.targets, task)
+            parts.extend(step.node.id for step in more.every)
+            links = [value.node for value in subgraph.outputs if type(value) is Link]
+            needed.extend(dict.fromkeys([*links, *subgraph.targets]))
+        task.parts = raws
+        self.emit(NodeExpanded(parent.id, tuple(parts)))
+        for node_id in needed:
+            if not task.is_done:
+                self.need(task, node_id)
+        if not task.waiting and not task.is_done:
+            self.schedule.wake(task)
 
-    def identities(self, node: CheckedNode) -> dict[int, bytes]:
-        """Canonical bytes for each value that a node was given through a link, by object identity."""
-        known: dict[int, bytes] = {}
-        for source, port in node.links.values():
-            key = self.keys[source]
-            if key not in self.values:
-                continue
-            value = self.values[key][port]
-            known[id(value)] = link_identity(key, port)
-            if type(value) is Listed:
-                for i, element in enumerate(value):
-                    known.setdefault(id(element), link_identity(key, port, i))
-        return known
-
-    def assemble(self, index: int) -> None:
+    def assemble(self, task: Task) -> None:
         """The parts of a subgraph are known: they are the outputs of the node that became it."""
-        raws, started, is_mapped = self.expanding.pop(index)
-        step = self.steps[index]
-        kind = step.node.kind
+        kind = task.step.node.kind
+        assert task.parts is not None  # noqa: S101 - the caller looked
+        links = {v.node for raw in task.parts if type(raw) is Expansion for v in raw.outputs if type(v) is Link}
+        absent = [node_id for node_id in links if self.schedule.outputs(self.keys[node_id]) is None]
+        for node_id in absent:  # let go in the meantime
+            self.wait_for(task, node_id)
+        if absent:
+            return
         try:
-            parts: list[tuple[tuple[Any, ...], Shown | None]] = []
-            for raw in raws:
+            results: list[tuple[tuple[Any, ...], Shown | None]] = []
+            for raw in task.parts:
                 if type(raw) is not Expansion:
-                    parts.append(unpacked(kind, raw))
+                    results.append(unpacked(kind, raw))
                     continue
                 outputs = tuple(self.resolved(v) if type(v) is Link else v for v in raw.outputs)
                 if len(outputs) != len(kind.outputs):
                     msg = f"{kind.id} has {len(kind.outputs)} outputs, but its subgraph gives {len(outputs)}"
                     raise WeftError(msg)  # noqa: TRY301 - reported as the node's failure
-                parts.append((outputs, None))
-            outputs, shown = merged(kind, parts, is_mapped=is_mapped)
-            self.finish(index, outputs, shown, time.perf_counter() - started)
+                results.append((with_lists(kind, outputs), None))
+            self.finish(task, *merged(kind, results, is_mapped=task.is_mapped))
         except Exception as cause:  # noqa: BLE001 - whatever goes wrong here is the node's failure
-            self.fail(index, cause, {})
+            self.fail(task, cause, {})
 
     def resolved(self, link: Link) -> Any:
         """The value at a link into a subgraph."""
         node = self.nodes[link.node]
         port = node.kind.output_index(link.port)
-        if port is None:
+        outputs = self.schedule.outputs(self.keys[link.node])
+        if port is None or outputs is None:
             msg = f"{node.kind.id} has no output {link.port!r}"
             raise WeftError(msg)
-        return self.values[self.keys[link.node]][port]
+        return outputs[port]
+
+
+class _Without:
+    """A store seen without the keys that turned out to be gone."""
+
+    __slots__ = ("_gone", "_store")
+
+    def __init__(self, store: Store, gone: Collection[bytes]) -> None:
+        self._store = store
+        self._gone = gone
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the result of the call `key` is kept, as far as is known."""
+        return key not in self._gone and key in self._store
+
+
+def _verified_async(node: CheckedNode) -> Callable[..., Any]:
+    """The function of a coroutine node, proving that it leaves its inputs alone."""
+
+    async def verified(**inputs: Any) -> Any:
+        before = _digests(inputs)
+        raw = await node.kind.function(**inputs)
+        _prove_unchanged(node, before, inputs)
+        return raw
+
+    return verified
+
+
+def _prove_unchanged(node: CheckedNode, before: Mapping[str, bytes], inputs: Mapping[str, Any]) -> None:
+    after = _digests(inputs)
+    changed = [name for name in before if before[name] != after.get(name)]
+    if changed:
+        msg = f"{node.kind.id} changed its input {changed[0]!r}; values are immutable, return a new one"
+        raise WeftError(msg)
 
 
 def _digests(inputs: Mapping[str, Any]) -> dict[str, bytes]:

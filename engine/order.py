@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from engine.graph import Graph
     from engine.validate import CheckedNode
 
 
@@ -23,7 +24,6 @@ def ordered(nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]
     unsound: set[str] = set()
     opened: set[str] = set()
     roots = [i for i in nodes if i not in consumed]
-    seen = 0
     for root_set in (roots, nodes):  # the second pass reaches what only a cycle consumes
         for root in root_set:
             if root in ordered or root in unsound or root in opened:
@@ -48,13 +48,23 @@ def ordered(nodes: Mapping[str, CheckedNode], context: Mapping[str, CheckedNode]
                         unsound.add(node_id)
                     continue
                 opened.add(node_id)
-                seen += 1
                 for source, _ in links.values():
                     if source in ordered or source in opened or source in context:
                         continue
                     if source in nodes:
                         stack.append(source)
     return ordered, _cyclic(nodes, ordered) if len(ordered) < len(nodes) else []
+
+
+def cycles(graph: Graph) -> Iterator[tuple[str, ...]]:
+    """A cycle in each group of nodes that all lead to each other: ids along it, the first repeated at the end."""
+    import networkx as nx
+
+    links = graph.digraph
+    for group in nx.strongly_connected_components(links):
+        if len(group) > 1 or any(links.has_edge(node_id, node_id) for node_id in group):
+            edges = nx.find_cycle(links.subgraph(group))
+            yield (*(edge[0] for edge in edges), edges[0][0])
 
 
 def _cyclic(nodes: Mapping[str, CheckedNode], ordered: Mapping[str, CheckedNode]) -> list[str]:

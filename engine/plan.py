@@ -113,16 +113,33 @@ class Plan:
     @property
     def known(self) -> tuple[str, ...]:
         """Ids of the nodes that the targets depend on and that need not run."""
+        cone, stopped = self._checked.ordered_cone(self.targets), self._stopped
         if not self.steps:
-            return self._checked.ordered_cone(self.targets)
-        running = {step.node.id for step in self.steps}
-        return tuple(i for i in self._checked.ordered_cone(self.targets) if i not in running)
+            return cone
+        absent = {step.node.id for step in self.steps}
+        absent.update(i for i, reason in stopped.items() if reason is Reason.LAZY)
+        if any(reason is Reason.LAZY for reason in stopped.values()):
+            absent.update(self._only_for_lazy())
+        return tuple(i for i in cone if i not in absent)
 
     @cached_property
     def idle(self) -> tuple[Step, ...]:
         """The nodes among those that the targets depend on that do not run, sources first."""
         nodes, keys, stopped = self._checked.nodes, self._keys, self._stopped
-        return tuple(Step(nodes[i], keys[i], stopped.get(i, Reason.UNNEEDED)) for i in self.known)
+        running = {step.node.id for step in self.steps}
+        lazy = self._only_for_lazy() if Reason.LAZY in stopped.values() else frozenset()
+        return tuple(
+            Step(nodes[i], keys[i], stopped.get(i, Reason.LAZY if i in lazy else Reason.UNNEEDED))
+            for i in self._checked.ordered_cone(self.targets)
+            if i not in running
+        )
+
+    def _only_for_lazy(self) -> frozenset[str]:
+        """Ids of the nodes that stand above lazy inputs which nobody asked for yet, and that nothing else stopped at."""
+        lazy = tuple(i for i, reason in self._stopped.items() if reason is Reason.LAZY)
+        known = tuple(i for i, reason in self._stopped.items() if reason is not Reason.LAZY)
+        above = set(self._checked.ordered_cone(lazy)) - set(self._checked.ordered_cone(known))
+        return frozenset(above - {step.node.id for step in self.steps})
 
     @property
     def every(self) -> tuple[Step, ...]:
@@ -140,6 +157,7 @@ def plan(
     seen: Collection[bytes] = (),
     force: Collection[str] = (),
     scheduled: Collection[bytes] = (),
+    covered: Collection[str] = (),
 ) -> Plan:
     """Decide what must run so that the targets are known.
 
@@ -152,17 +170,42 @@ def plan(
         known: Which results are kept.
         history: What ran last under each id.
         seen: Keys of calls that ran before, kept or not.
-        force: Ids that run even if their result is known.
+        force: Ids that run even if their result is known, where the targets depend on them.
         scheduled: Keys of calls that another plan of the same run covers.
+        covered: Ids of effects that another plan of the same run covers.
     """
     wanted = tuple(targets)
+    nodes, place = checked.nodes, checked.place
+    roots = [*wanted, *(i for i in checked.ordered_cone(wanted) if i in force)] if force else list(wanted)
+    reasons, stopped = _walked(checked, keys, roots, known, force, scheduled, covered)
+    memory = history if history is not None else {}
+    steps = []
+    for node_id in sorted(reasons, key=place.__getitem__):
+        key, reason, before = keys[node_id], reasons[node_id], memory.get(node_id)
+        if reason is Reason.FIRST:
+            if key in seen:
+                reason = Reason.EVICTED
+            elif before is not None:
+                reason = Reason.CHANGED
+        steps.append(Step(nodes[node_id], key, reason, before))
+    return Plan(wanted, _without_twins(steps, stopped), len(checked.ordered_cone(wanted)), checked, keys, stopped)
+
+
+def _walked(
+    checked: Checked,
+    keys: Mapping[str, bytes],
+    front: list[str],
+    known: Known,
+    force: Collection[str],
+    scheduled: Collection[bytes],
+    covered: Collection[str],
+) -> tuple[dict[str, Reason], dict[str, Reason]]:
+    """(what runs, where the walk towards the sources stopped), each with its reason; FIRST stands for "not known"."""
     nodes = checked.nodes
-    running: list[str] = []
-    lazy: list[str] = []
-    stopped: dict[str, Reason] = {}
-    reasons: dict[str, Reason] = {}
-    front = [t for t in wanted if t in nodes]
     first, twin, hit, effect, forced = Reason.FIRST, Reason.TWIN, Reason.HIT, Reason.EFFECT, Reason.FORCED
+    reasons: dict[str, Reason] = {}
+    stopped: dict[str, Reason] = {}
+    lazy: list[str] = []
     while front:
         node_id = front.pop()
         if node_id in reasons or node_id in stopped:
@@ -171,6 +214,9 @@ def plan(
         if node is None:
             continue  # a node around a subgraph
         kind = node.kind
+        if node_id in covered:
+            stopped[node_id] = twin
+            continue
         if kind.effect:
             reasons[node_id] = effect
         elif node_id in force:
@@ -184,33 +230,16 @@ def plan(
                 stopped[node_id] = hit
                 continue
             reasons[node_id] = first
-        running.append(node_id)
         if kind.is_plain:
-            for source, _ in node.links.values():
-                front.append(source)
+            front.extend([source for source, _ in node.links.values()])
         else:
             ports = kind.inputs
             for name, (source, _) in node.links.items():
-                if name in ports and ports[name].lazy:
-                    lazy.append(source)
-                else:
-                    front.append(source)
+                (lazy if name in ports and ports[name].lazy else front).append(source)
     for node_id in lazy:
         if node_id not in reasons and node_id not in stopped:
-            stopped[node_id] = Reason.HIT if keys[node_id] in known else Reason.LAZY
-    place = checked.place
-    running.sort(key=place.__getitem__)
-    memory = history if history is not None else {}
-    steps = []
-    for node_id in running:
-        key, reason, before = keys[node_id], reasons[node_id], memory.get(node_id)
-        if reason is first:
-            if key in seen:
-                reason = Reason.EVICTED
-            elif before is not None:
-                reason = Reason.CHANGED
-        steps.append(Step(nodes[node_id], key, reason, before))
-    return Plan(wanted, _without_twins(steps, stopped), len(checked.ordered_cone(wanted)), checked, keys, stopped)
+            stopped[node_id] = hit if keys[node_id] in known else Reason.LAZY
+    return reasons, stopped
 
 
 def _without_twins(steps: list[Step], stopped: dict[str, Reason]) -> tuple[Step, ...]:

@@ -172,9 +172,9 @@ class RunResult:
 
 
 def typed(value: Any) -> Any:
-    """A value whose tensors can be asked for: a bare tensor gains a method `tensors`, everything else is as it is."""
+    """A value whose tensors can be asked for: a bare tensor is copied and gains a method `tensors`; others are as they are."""
     if type(value).__module__ == "torch" and type(value).__name__ == "Tensor":
-        return value.as_subclass(_tensor_type())
+        return value.clone().as_subclass(_tensor_type())
     return value
 
 
@@ -197,22 +197,26 @@ def _tensor_type() -> Any:
 
 def _entries(steps: Plan, outcome: Outcome) -> tuple[Entry, ...]:
     seconds = {node_id: taken for node_id, _, taken in outcome.ran}
-    entries = []
-    for step in steps.every:
+    entries: dict[str, Entry] = {}
+    for step in (*outcome.added, *steps.every):  # what was added while running knows better than the plan
         node = step.node
+        if node.id in entries:
+            continue
         if node.id in seconds:
             state = "ran"
         elif node.id in outcome.failures:
             state = "failed"
-        elif node.id in outcome.skipped:
+        elif node.id in outcome.skipped or step.key in outcome.failed_keys:
             state = "skipped"
-        else:
+        elif step.reason in _IDLE:
             state = "idle" if step.reason is Reason.LAZY else "hit"
-        entries.append(
-            Entry(node.id, node.kind.id, node.title, state, step.reason.value, step.because, seconds.pop(node.id, 0.0))
-        )
-    for node_id, taken in seconds.items():  # what was added while running
-        extra = outcome.nodes.get(node_id)
-        kind, title = (extra.kind.id, extra.title) if extra is not None else ("", "")
-        entries.append(Entry(node_id, kind, title, "ran", Reason.LAZY.value, Reason.LAZY.value, taken))
-    return tuple(entries)
+        else:
+            state = "idle"  # the run ended before it
+        taken = seconds.get(node.id, 0.0)
+        entries[node.id] = Entry(node.id, node.kind.id, node.title, state, step.reason.value, step.because, taken)
+    planned = [step.node.id for step in steps.every]
+    added = [step.node.id for step in outcome.added]
+    return tuple(entries[node_id] for node_id in dict.fromkeys([*planned, *added]))
+
+
+_IDLE = frozenset({Reason.HIT, Reason.TWIN, Reason.UNNEEDED, Reason.LAZY})

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.errors import CycleError, Problem, WeftError, WorkflowInvalid
+from engine.errors import CycleError, Problem, UnencodableValue, WeftError, WorkflowInvalid, cycle_message
 from engine.fingerprint import Bound, FileDigests, canonical
+from engine.formats.api import MAX_NODES
 from engine.graph import Graph, Link, Mode, Node
+from engine.hints import Hints, short
 from engine.inactive import without_inactive
-from engine.order import ordered
+from engine.order import cycles, ordered
 from engine.schema import MISSING, WIDGET_TYPES, Catalog, Input, Kind, compatible
 from engine.types import PORT_TYPES
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
     from engine.folders import Folders
 
-SUGGESTIONS: Final = 3
-"""How many near names or values a hint offers."""
+MAX_CHOICES: Final = 100
+"""How many choices a problem lists in its details."""
 
 COMFY_CODES: Final[Mapping[str, str]] = {
     "unknown-kind": "invalid_prompt",
@@ -47,10 +49,12 @@ COMFY_CODES: Final[Mapping[str, str]] = {
     "cycle": "dependency_cycle",
     "no-outputs": "prompt_no_outputs",
     "unknown-target": "prompt_no_outputs",
+    "inactive-target": "prompt_no_outputs",
     "too-many-nodes": "invalid_prompt",
 }
 """Problem code to the error type that clients of ComfyUI know."""
 
+_READABLE: Final = 80
 _CONES: Final = 8
 """How many sets of targets are remembered for a graph."""
 
@@ -99,7 +103,8 @@ class CheckedNode:
         for name, port in self.kind.inputs.items():
             text = self.literals.get(name)
             if port.references is not None and isinstance(text, str):
-                parts.extend(b"r" + canonical(path, files) for path in port.references.find(text, self.folders))
+                found = port.references.find(text, self.folders)
+                parts.extend(b"r" + canonical([name, path.name], files) + canonical(path, files) for path in found)
         return parts
 
 
@@ -112,7 +117,7 @@ class Checked:
         nodes: The sound nodes, in topological order.
         problems: Everything that is wrong, in the order of the document.
         stale: Ids whose inputs differ from the earlier check's; None if there was none.
-        dynamic: Ids of nodes that name files.
+        dynamic: Ids of nodes that name files: their keys may move though their inputs do not.
     """
 
     graph: Graph
@@ -120,7 +125,21 @@ class Checked:
     problems: tuple[Problem, ...]
     stale: frozenset[str] | None = None
     dynamic: tuple[str, ...] = ()
+    _effects_of_kind: tuple[str, ...] = field(default=(), repr=False)
     _shared: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def with_changes(
+        self,
+        graph: Graph,
+        nodes: dict[str, CheckedNode],
+        problems: tuple[Problem, ...],
+        stale: frozenset[str],
+        *,
+        same_links: bool = True,
+    ) -> Checked:
+        """The check of a later version; what was derived from the links goes on where they are the same."""
+        shared = self._shared if same_links else {}
+        return Checked(graph, nodes, problems, stale, self.dynamic, _shared=shared)
 
     @property
     def children(self) -> dict[str, list[str]]:
@@ -166,12 +185,8 @@ class Checked:
     @cached_property
     def effects(self) -> tuple[str, ...]:
         """Ids of the sound nodes that are outputs of the workflow, in the order of the document."""
-        effects: tuple[str, ...] | None = self._shared.get("effects")
-        if effects is None:
-            nodes = self.nodes
-            effects = tuple(i for i in self.graph.nodes if i in nodes and nodes[i].kind.effect)
-            self._shared["effects"] = effects
-        return effects
+        nodes = self.nodes
+        return tuple(i for i in self.graph.nodes if i in nodes and nodes[i].kind.effect)
 
     def cone(self, targets: Iterable[str]) -> frozenset[str]:
         """The targets and everything of the document that they depend on, sound or not."""
@@ -189,38 +204,54 @@ class Checked:
         """The ids that a run is for; refuses if anything that they depend on is wrong.
 
         Args:
-            targets: Ids of the wanted nodes; all effects when None.
+            targets: Ids of the wanted nodes; all outputs of the workflow when None. A kind that is not installed might be
+                an output, so it is then refused wherever it stands.
             source: What to call the workflow in the error.
 
         Raises:
-            WorkflowInvalid: with every problem that stands in the way.
-            CycleError: if the only problem is a cycle.
+            WorkflowInvalid: with every problem that stands in the way; a `CycleError` if one of them is a cycle.
         """
         problems: list[Problem] = []
+        graph = self.graph
         if targets is None:
-            graph = self.graph
-            effects = (
-                [i for i in graph.nodes if i in self.nodes and self.nodes[i].kind.effect] if self.problems else self.effects
-            )
-            wanted = tuple(effects)
-            errors = [p for p in self.problems if not p.warning]
-            if errors:
-                raise invalid(errors, source)
-            if not wanted:
+            wanted = self.effects if not self.problems else tuple(dict.fromkeys([*self.effects, *self._unsound_effects()]))
+            problems.extend(p for p in self._blocking(wanted) if p.code != "unknown-kind")
+            problems.extend(p for p in self.problems if p.code == "unknown-kind")
+            if not wanted and not problems:
                 help_ = "add a node such as SaveImage, or name a target" if graph.nodes else "the workflow is empty"
                 problems.append(Problem("no-outputs", "the workflow has no output node", hint=help_))
         else:
             wanted = tuple(dict.fromkeys(targets))
+            hints = Hints()
             for target in wanted:
-                if target not in self.graph.nodes:
-                    hint = _near(target, self.graph.nodes)
+                if target not in graph.nodes:
+                    hint = hints.near(target, graph.nodes.keys())
                     problems.append(Problem("unknown-target", f"there is no node {target!r} to run", node=target, hint=hint))
-            if self.problems:
-                cone = self.cone(wanted)
-                problems.extend(p for p in self.problems if not p.warning and (p.node is None or p.node in cone))
+            problems.extend(self._blocking(wanted))
+        if not problems:
+            for target in wanted:
+                if target not in self.nodes:
+                    message = f"node {target} cannot be run: it is muted, bypassed, or depends on a node that is"
+                    problems.append(Problem("inactive-target", message, node=target, hint="make it active"))
         if problems:
             raise invalid(problems, source)
         return wanted
+
+    def _blocking(self, targets: Iterable[str]) -> list[Problem]:
+        """The problems of the nodes that `targets` depend on."""
+        if not self.problems:
+            return []
+        cone = self.cone(targets)
+        return [
+            p
+            for p in self.problems
+            if not p.warning
+            and (p.node is None or p.node in cone or (p.code == "cycle" and not cone.isdisjoint((p.details or {})["path"])))
+        ]
+
+    def _unsound_effects(self) -> list[str]:
+        """Ids of output nodes that a problem keeps from being sound."""
+        return [i for i in self._effects_of_kind if i not in self.nodes]
 
 
 def invalid(problems: Iterable[Problem], source: str | None = None) -> WorkflowInvalid:
@@ -253,6 +284,9 @@ def check(
         again = _recheck(graph, catalog, folders, previous)
         if again is not None:
             return again
+    if len(graph.nodes) > MAX_NODES:
+        message = f"the workflow has {len(graph.nodes):,} nodes; the limit is {MAX_NODES:,}"
+        return Checked(graph, {}, (Problem("too-many-nodes", message),))
     effective = without_inactive(graph, catalog)
     checker = _Checker(effective, catalog, folders, context or {})
     sound: dict[str, CheckedNode] = {}
@@ -265,42 +299,39 @@ def check(
                 dynamic.append(node_id)
     in_order, cyclic = ordered(sound, context or {})
     problems = checker.problems
-    if cyclic:
-        path = Graph({i: effective[i] for i in cyclic}).cycle() or tuple(cyclic)
-        names = " -> ".join(path)
-        problem = Problem("cycle", f"links form a cycle: {names}", node=path[0], details={"path": list(path)})
-        problems.append(problem)
-    return Checked(graph, in_order, tuple(problems), dynamic=tuple(dynamic))
+    for path in cycles(Graph({i: effective[i] for i in cyclic})) if cyclic else ():
+        problems.append(Problem("cycle", cycle_message(path), node=path[0], details={"path": list(path)}))
+    effects: tuple[str, ...] = ()
+    if problems:
+        kinds = ((i, catalog.get(node.kind)) for i, node in effective.items())
+        effects = tuple(i for i, kind in kinds if kind is not None and kind.effect)
+    return Checked(graph, in_order, tuple(problems), dynamic=tuple(dynamic), _effects_of_kind=effects)
 
 
 def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked) -> Checked | None:
     """Check only what differs from `previous`; None where a full check is simpler."""
-    if previous.problems:
+    if any(not problem.warning for problem in previous.problems):
         return None
     old, new = previous.graph.nodes, graph.nodes
-    if old is new and not previous.dynamic:
-        return Checked(graph, previous.nodes, (), frozenset(), (), previous._shared)  # noqa: SLF001 - same class
     if len(old) != len(new):
         return None
     changed: list[str] = []
-    rewrite: list[str] = []
+    retitled: list[str] = []
     if old is not new:
         for node_id, node in new.items():
             before = old.get(node_id)
             if before is node:
                 continue
-            if before is None:
-                return None
-            if before.kind != node.kind or before.mode is not node.mode or node.mode is not Mode.ACTIVE:
+            if before is None or before.kind != node.kind or before.mode is not node.mode or node.mode is not Mode.ACTIVE:
                 return None
             if not _same_inputs(before.inputs, node.inputs):
                 changed.append(node_id)
             elif before.title != node.title:
-                rewrite.append(node_id)
-    dynamic = set(previous.dynamic)
-    todo = [*changed, *(i for i in previous.dynamic if i not in set(changed))]
-    if not todo and not rewrite:
-        return Checked(graph, previous.nodes, (), frozenset(), previous.dynamic, previous._shared)  # noqa: SLF001
+                retitled.append(node_id)
+    stale = frozenset(changed)
+    todo = [*changed, *(node_id for node_id in previous.dynamic if node_id not in stale)]
+    if not todo and not retitled:
+        return previous.with_changes(graph, previous.nodes, previous.problems, stale)
     if len(previous.nodes) != len(old):
         return None  # muted or bypassed nodes change what links mean
     checker = _Checker(new, catalog, folders, {})
@@ -313,35 +344,42 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
         same_links = same_links and checked.links == nodes[node_id].links
         nodes[node_id] = checked
     if not same_links:
-        in_order, cyclic = ordered({i: nodes[i] for i in new}, {})
+        nodes, cyclic = ordered({i: nodes[i] for i in new}, {})
         if cyclic:
             return None
-        nodes = in_order
-    for node_id in rewrite:
-        before_node = nodes[node_id]
-        nodes[node_id] = CheckedNode(node_id, new[node_id], before_node.kind, before_node.literals, before_node.links, folders)
-    shared = previous._shared if same_links else {}  # noqa: SLF001 - same class
-    stale = frozenset(changed) | dynamic
-    return Checked(graph, nodes, tuple(checker.problems), stale, previous.dynamic, shared)
+    for node_id in retitled:
+        was = nodes[node_id]
+        nodes[node_id] = CheckedNode(node_id, new[node_id], was.kind, was.literals, was.links, folders)
+    seen = stale.union(todo)
+    warnings = [problem for problem in previous.problems if problem.node not in seen]
+    return previous.with_changes(graph, nodes, (*warnings, *checker.problems), stale, same_links=same_links)
 
 
 def _same_inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Whether two nodes have the same typed inputs (`1`, `1.0`, `True` and `-0.0`, `0.0` differ)."""
     if a is b:
         return True
-    if a != b:
+    if a.keys() != b.keys():
         return False
     for name, value in a.items():
         other = b[name]
         if value is other:
             continue
-        if type(value) is not type(other):
+        kind = type(value)
+        if kind is not type(other):
             return False
-        if type(value) is float:
-            if value == 0.0 and math.copysign(1.0, value) != math.copysign(1.0, other):
+        if kind is int or kind is str or kind is bool or kind is Link:
+            if value != other:
                 return False
-        elif type(value) not in {int, str, bool, Link} and canonical(value) != canonical(other):
-            return False
+        elif kind is float:
+            if value != other or (value == 0.0 and math.copysign(1.0, value) != math.copysign(1.0, other)):
+                return False
+        else:
+            try:
+                if canonical(value) != canonical(other):
+                    return False
+            except UnencodableValue:
+                return False
     return True
 
 
@@ -356,13 +394,16 @@ class _Checker:
         self.folders = folders
         self.context = context
         self.problems: list[Problem] = []
+        self.hints = Hints()
+        self._ids = catalog.ids()
+        self._listings: dict[str, tuple[str, ...]] = {}
 
     def node(self, node_id: str, node: Node) -> CheckedNode | None:
         """The checked node, or None if something about it is wrong."""
         kind = self.catalog.get(node.kind)
         if kind is None:
-            hint = _near(node.kind, self.catalog.ids())
-            self._report("unknown-kind", node_id, node, f"the kind {node.kind!r} is not installed", hint=hint)
+            hint = self.hints.near(node.kind, self._ids)
+            self._report("unknown-kind", node_id, node, f"the kind {short(node.kind)} is not installed", hint=hint)
             return None
         before = len(self.problems)
         ports = kind.inputs
@@ -374,8 +415,8 @@ class _Checker:
             if port is None:
                 port = kind.variadic
                 if port is None:
-                    hint = _near(name, ports)
-                    message = f"{kind.id} has no input {name!r}; it is ignored"
+                    hint = self.hints.near(name, ports)
+                    message = f"{kind.id} has no input {short(name)}; it is ignored"
                     self._report("unknown-input", node_id, node, message, port=name, hint=hint, warning=True)
                     continue
             if type(value) is Link:
@@ -408,8 +449,8 @@ class _Checker:
         else:
             outer = self.context.get(link.node)
             if outer is None:
-                hint = _near(link.node, self.nodes)
-                message = f"{name!r} is linked to node {link.node!r}, which does not exist"
+                hint = self.hints.near(link.node, self.nodes)
+                message = f"{name!r} is linked to node {short(link.node)}, which does not exist"
                 self._report("missing-node", node_id, node, message, port=name, hint=hint)
                 return None
             kind = outer.kind
@@ -441,19 +482,25 @@ class _Checker:
         if port.choice is not None:
             if value not in port.choice.options:
                 options = port.choice.options
-                message = f"{name!r} is {value!r}, which is not one of its {len(options)} choices"
-                details["choices"] = list(options)
+                message = f"{name!r} is {short(value)}, which is not one of its {len(options)} choices"
+                details["choices"] = list(options[:MAX_CHOICES])
                 self._report(
-                    "not-a-choice", node_id, node, message, port=name, hint=_near(str(value), options), details=details
+                    "not-a-choice",
+                    node_id,
+                    node,
+                    message,
+                    port=name,
+                    hint=self.hints.near(str(value), options),
+                    details=details,
                 )
             return value
         if port.type in _LINKED_ONLY:
-            message = f"{name!r} needs a {port.type} from another node, not the value {_short(value)}"
+            message = f"{name!r} needs a {port.type} from another node, not the value {short(value)}"
             self._report("link-expected", node_id, node, message, port=name, details=details)
             return value
         coerced = _coerced(value, port.type)
         if coerced is MISSING:
-            message = f"{name!r} is {_short(value)}, which is not {_article(port.type)}"
+            message = f"{name!r} is {short(value)}, which is not {_article(port.type)}"
             self._report("invalid-value", node_id, node, message, port=name, details=details)
             return value
         bounds = port.range
@@ -470,7 +517,7 @@ class _Checker:
         assert port.files is not None  # noqa: S101 - the caller looked
         details: dict[str, Any] = {"received": value, "folder": port.files.folder}
         if not isinstance(value, str):
-            message = f"{name!r} is {_short(value)}, not the name of a file"
+            message = f"{name!r} is {short(value)}, not the name of a file"
             self._report("invalid-value", node_id, node, message, port=name, details=details)
             return value
         try:
@@ -481,12 +528,14 @@ class _Checker:
         if path is None and port.files.repository and _REPOSITORY.fullmatch(value):
             return value
         if path is None or (path.is_dir() and port.files.folder != "diffusers"):
-            options = port.options(self.folders) or ()
-            details["choices"] = list(options)
+            options = self._listings.get(port.files.folder)
+            if options is None:
+                options = self._listings[port.files.folder] = port.options(self.folders) or ()
+            details["choices"] = list(options[:MAX_CHOICES])
             folders = ", ".join(str(p) for p in self.folders.of(port.files.folder))
             where = f"which is not in {folders}" if folders else f"but there is no folder {port.files.folder!r}"
-            message = f"{name!r} names {value!r}, {where}"
-            hint = _near(value, options) or (f"there are {len(options)} files" if options else "the folder is empty")
+            message = f"{name!r} names {short(value)}, {where}"
+            hint = self.hints.near(value, options) or (f"there are {len(options)} files" if options else "the folder is empty")
             self._report("missing-file", node_id, node, message, port=name, hint=hint, details=details)
             return value
         return path
@@ -504,7 +553,8 @@ class _Checker:
         warning: bool = False,
     ) -> None:
         title = node.title or node.kind
-        where = f"node {node_id} ({node.kind}{f' {node.title!r}' if node.title and node.title != node.kind else ''})"
+        name = node.kind if len(node.kind) <= _READABLE else short(node.kind)
+        where = f"node {node_id} ({name}{f' {short(node.title)}' if node.title and node.title != node.kind else ''})"
         self.problems.append(Problem(code, f"{where}: {message}", node_id, title, port, hint, details, warning))
 
 
@@ -540,27 +590,6 @@ def _coerced_union(value: Any, names: list[str]) -> Any:
         if coerced is not MISSING:
             return coerced
     return MISSING
-
-
-def _near(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the nearest known names."""
-    from difflib import get_close_matches
-
-    names = list(known)
-    found = get_close_matches(name, names, n=SUGGESTIONS, cutoff=0.5)
-    if not found:
-        folded = {n.lower(): n for n in names}
-        found = [folded[m] for m in get_close_matches(name.lower(), list(folded), n=SUGGESTIONS, cutoff=0.5)]
-    if found:
-        return f"did you mean {' or '.join(map(repr, found))}?"
-    if 0 < len(names) <= 12:
-        return f"there are {', '.join(map(repr, names))}"
-    return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _article(type_name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
 
-from engine import Catalog, Engine, Graph, Link, Mode, WorkflowInvalid, node
+from engine import Catalog, Engine, Graph, Link, Mode, Node, WorkflowInvalid, node
 from engine.errors import CycleError
 from engine.folders import Folders
 from engine.schema import Choice, FileChoice, Kind, Range, Widget
@@ -263,9 +263,21 @@ class TestCycles:
         assert path[0] == path[-1]
         assert sorted(path[:-1]) == ["a", "b", "c"]
         assert set(checked.nodes) == {"1", "2", "3", "above", "d"}
+        assert checked.require() == ("3",)  # no output depends on it
         with pytest.raises(CycleError) as caught:
-            checked.require()
+            checked.require(["below"])
         assert list(caught.value.path) == path
+
+    def test_every_cycle_is_told(self, folders):
+        graph = Graph()
+        for a, b in (("a", "b"), ("c", "d"), ("e", "e")):
+            graph = graph.add(a, "Wire", x=Link(b))
+            if a != b:
+                graph = graph.add(b, "Wire", x=Link(a))
+        checked = check(graph, Catalog([wire()]), folders)
+        assert sorted(sorted(set(p.details["path"])) for p in checked.problems) == [["a", "b"], ["c", "d"], ["e"]]
+        with pytest.raises(CycleError):
+            checked.require(["c"])
 
     def test_a_node_linked_to_itself(self, folders):
         (problem,) = check(Graph().add("a", "Wire", x=Link("a")), Catalog([wire()]), folders).problems
@@ -299,6 +311,20 @@ class TestTargets:
     def test_unknown_target(self, graph, folders):
         with pytest.raises(WorkflowInvalid, match="no node '7' to run"):
             check(graph, CATALOG, folders).require(["7"])
+
+    def test_a_muted_target(self, graph, folders):
+        with pytest.raises(WorkflowInvalid, match="inactive-target"):
+            check(graph.set_mode("3", Mode.MUTED), CATALOG, folders).require(["3"])
+
+    def test_leftover_nodes_do_not_stop_the_outputs(self, graph, folders):
+        checked = check(graph.add("left", "Sample", name="nothing"), CATALOG, folders)
+        assert checked.problems
+        assert checked.require() == ("3",)
+
+    def test_too_many_nodes(self, folders):
+        graph = Graph({str(i): Node("Save") for i in range(10_001)})
+        (problem,) = check(graph, CATALOG, folders).problems
+        assert problem.code == "too-many-nodes"
 
     def test_problems_elsewhere_do_not_stop_a_target(self, graph, folders):
         checked = check(graph.add("9", "Nothing"), CATALOG, folders)
@@ -361,3 +387,35 @@ def test_widget_options_do_not_bind(folders):
         """
 
     assert problems(Graph().add("a", "W", x=5), folders, Catalog([w])) == ()
+
+
+class TestHostile:
+    def test_thousands_of_problems_take_no_time_to_describe(self, folders):
+        nodes = {f"n{i}": Node("Save", {"latent": Link(f"gone{i}")}) for i in range(3000)}
+        found = problems(Graph(nodes), folders)
+        assert len(found) == 3000
+        assert sum(p.hint is not None for p in found) <= 50
+
+    def test_long_names_make_short_messages(self, folders):
+        for graph in (Graph().add("a", "K" * 10**6), Graph().add("a", "Save", latent=Link("x" * 10**6))):
+            (problem,) = problems(graph, folders)
+            assert len(problem.message) < 500
+
+
+class TestAgain:
+    """A check of a later version equals a check from nothing."""
+
+    def test_warnings_stay(self, graph, folders):
+        graph = graph.set("2", sed=5)
+        first = check(graph, CATALOG, folders)
+        second = check(graph.set("2", seed=7), CATALOG, folders, previous=first)
+        assert [p.code for p in second.problems] == ["unknown-input"]
+        assert second.stale == {"2"}
+        third = check(graph.unset("2", "sed"), CATALOG, folders, previous=second)
+        assert third.problems == ()
+
+    def test_reordering_the_document_reorders_its_outputs(self, graph, folders):
+        graph = graph.add("4", "Save", latent=Link("2"))
+        first = check(graph, CATALOG, folders)
+        turned = Graph(dict(reversed(graph.nodes.items())))
+        assert check(turned, CATALOG, folders, previous=first).effects == ("4", "3")

@@ -9,16 +9,18 @@ Keys are linear in the graph and equal across processes and machines.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import re
 import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.errors import UnencodableValue
+from engine.errors import UnencodableValue, WeftError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 20
 """Length of a key."""
 
-_VERSION = b"weft-key-1"
+_VERSION = b"weft-key-2"
 
 
 class Bound(NamedTuple):
@@ -53,41 +55,68 @@ class FileDigests:
 
     def __init__(self, memo: Path | None = None) -> None:
         self._memo = memo
-        self._known: dict[tuple[str, int, int, int], str] = {}
+        self._known: dict[tuple[str, int, int, int], str] = {} if memo is None else _memo(memo)
         self._is_changed = False
-        if memo is not None and memo.is_file():
-            try:
-                rows = json.loads(memo.read_text("utf-8"))
-                self._known = {(str(p), int(s), int(m), int(i)): str(d) for p, s, m, i, d in rows}
-            except (ValueError, TypeError):
-                self._known = {}  # a damaged memo costs only time
 
     def digest(self, path: Path) -> bytes:
-        """Digest of a file's content, or of all files below a folder with their names."""
-        if path.is_dir():
-            hasher = hashlib.sha256(b"folder")
-            for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-                hasher.update(_text(inner.relative_to(path).as_posix()) + self.digest(inner))
-            return hasher.digest()
-        stat = path.stat()
-        state = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        known = self._known.get(state)
-        if known is None:
-            with path.open("rb") as file:
-                known = hashlib.file_digest(file, "sha256").hexdigest()
-            self._known[state] = known
-            self._is_changed = True
+        """Digest of a file's content, or of all files below a folder with their names.
+
+        Raises:
+            WeftError: if it cannot be read; the message names it.
+        """
+        try:
+            if path.is_dir():
+                hasher = hashlib.sha256(b"folder")
+                for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+                    hasher.update(_text(inner.relative_to(path).as_posix()) + self.digest(inner))
+                return hasher.digest()
+            stat = path.stat()
+            state = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            known = self._known.get(state)
+            if known is None:
+                with path.open("rb") as file:
+                    known = hashlib.file_digest(file, "sha256").hexdigest()
+                self._known[state] = known
+                self._is_changed = True
+        except OSError as cause:
+            msg = f"{path}: cannot be read, so no key can name its content: {cause.strerror or cause}"
+            raise WeftError(msg) from cause
         return bytes.fromhex(known)
 
     def save(self) -> None:
-        """Write the memo, whole or not at all."""
+        """Write the memo, whole or not at all; where that is impossible, the next process reads the files again."""
         if self._memo is None or not self._is_changed:
             return
-        self._memo.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._memo.with_name(f"{self._memo.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps([[*state, digest] for state, digest in self._known.items()]), "utf-8")
-        scratch.replace(self._memo)
-        self._is_changed = False
+        with contextlib.suppress(OSError, ValueError):  # a path may be odd in itself: a zero in it, no name
+            scratch = self._memo.with_name(f"{self._memo.name}.{os.getpid()}.tmp")
+            self._memo.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                scratch.write_text(json.dumps([[*state, digest] for state, digest in self._known.items()]), "utf-8")
+                scratch.replace(self._memo)
+            except OSError:
+                scratch.unlink(missing_ok=True)
+                raise
+            self._is_changed = False
+
+
+def _memo(path: Path) -> dict[tuple[str, int, int, int], str]:
+    """The sound rows of a memo; a damaged or unreadable one costs only time."""
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(rows, list):
+        return {}
+    return {(row[0], row[1], row[2], row[3]): row[4] for row in rows if _is_sound(row)}
+
+
+def _is_sound(row: object) -> bool:
+    """Whether a row of a memo is path, size, modification time, inode and a digest."""
+    return (
+        isinstance(row, list)
+        and [type(part) for part in row] == [str, int, int, int, str]
+        and re.fullmatch("[0-9a-f]{64}", row[4]) is not None
+    )
 
 
 def digest(value: Any, files: FileDigests | None = None) -> bytes:
@@ -110,6 +139,8 @@ def canonical(value: Any, files: FileDigests | None = None) -> bytes:
         return encode(value)
     if type(value) is list:
         return b"l%d:" % len(value) + b"".join([canonical(v, files) for v in value])
+    if type(value) is tuple:
+        return b"t%d:" % len(value) + b"".join([canonical(v, files) for v in value])
     if isinstance(value, Bound):
         return value.identity
     if isinstance(value, tuple | list):
@@ -229,8 +260,6 @@ def _extra(node: CheckedNode, known: frozenset[str], keys: Mapping[str, bytes], 
 
 
 def _name(value: object) -> bytes:
-    if type(value) is tuple:
-        return b""
     return _text(f"{type(value).__module__}.{type(value).__qualname__}")
 
 

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import UnencodableValue
+from engine.errors import UnencodableValue, WeftError
 from engine.fingerprint import Bound, FileDigests, canonical, digest
 from engine.types import Latent
 
@@ -81,6 +82,23 @@ def test_lookalikes_differ():
     assert len(distinct) == len(LOOKALIKES) - 1  # 1e400 is infinity
 
 
+class Named(NamedTuple):
+    """A tuple with a name."""
+
+    value: Any
+
+
+class Numbers(list):
+    """A list with a name."""
+
+
+def test_a_named_sequence_is_no_plain_one_that_opens_with_its_name():
+    name = f"{Named.__module__}.{Named.__qualname__}"
+    assert canonical([[(name,), 5], [Named(6)]]) != canonical([[Named(5), [(name,)]], 6])
+    sequences = [Named(1), (1,), (name, 1), Named((name, 1)), [Named(1)], Numbers([1]), [1], Numbers([[1]])]
+    assert len({canonical(s) for s in sequences}) == len(sequences)
+
+
 def test_tensors_differ_by_shape_type_and_content():
     base = torch.arange(6, dtype=torch.float32)
     family = [
@@ -138,6 +156,79 @@ def test_digests_are_remembered_between_processes(tmp_path: Path, monkeypatch: p
     assert FileDigests(memo).digest(path) == wanted
 
 
+SOUND = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "5",
+        "{}",
+        "[5]",
+        '["abcde"]',
+        "[[]]",
+        "[" * 100_000,
+        '[["PATH", SIZE, TIME, INODE, 5]]',
+        '[["PATH", SIZE, TIME, INODE, "xyz"]]',
+        '[["PATH", SIZE, TIME, INODE, "00"]]',
+        '[["PATH", SIZE, TIME, INODE, null], 7, {"a": 1}]',
+        f'[["PATH", "SIZE", TIME, INODE, "{SOUND}"]]',
+        f'[["PATH", SIZE, TIME, INODE, "{SOUND}", 1]]',
+    ],
+)
+def test_a_damaged_memo_costs_only_time(tmp_path: Path, text: str):
+    path, memo = tmp_path / "a", tmp_path / "memo.json"
+    path.write_bytes(b"content")
+    stat = path.stat()
+    text = text.replace("PATH", str(path)).replace("SIZE", str(stat.st_size))
+    memo.write_text(text.replace("TIME", str(stat.st_mtime_ns)).replace("INODE", str(stat.st_ino)))
+    files = FileDigests(memo)
+    assert files.digest(path) == FileDigests().digest(path)
+    files.save()
+    assert len(json.loads(memo.read_text())) == 1
+
+
+def test_one_damaged_row_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, memo = tmp_path / "a", tmp_path / "memo.json"
+    path.write_bytes(b"content")
+    first = FileDigests(memo)
+    wanted = first.digest(path)
+    first.save()
+    memo.write_text(json.dumps([["b", 1, 2, 3, "no digest"], 5, *json.loads(memo.read_text())]))
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read the file again"))
+    assert FileDigests(memo).digest(path) == wanted
+
+
+@pytest.mark.parametrize("memo", ["file/memo.json", "folder", "a\0b/memo.json", "/", "/proc/no/memo.json", "\ud800/memo"])
+def test_a_memo_that_cannot_be_written_costs_only_time(tmp_path: Path, memo: str):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
+    files = FileDigests(tmp_path / memo)
+    assert files.digest(path) == FileDigests().digest(path)
+    files.save()
+    files.save()
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(WeftError, match=r"nowhere: cannot be read.*No such file"):
+        FileDigests().digest(tmp_path / "nowhere")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "secret").write_bytes(b"x")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hashlib.file_digest", refuse)
+    for path in (folder, folder / "secret"):
+        with pytest.raises(WeftError, match=r"secret: cannot be read.*Permission denied"):
+            FileDigests().digest(path)
+
+
 def test_keys_are_pinned():
     """A change here makes every kept result of every user stale: bump the version in `fingerprint` knowingly."""
     assert digest([1, 1.0, True, "1", None, {"b": -0.0, "a": (2,)}]).hex() == PINNED
@@ -150,4 +241,4 @@ def test_digests_are_equal_in_another_process():
     assert out.stdout.strip() == PINNED
 
 
-PINNED = "6eacb1023ca0c982037010112412badc3585f2d5"
+PINNED = "20e0bd16d8c283b930c52ad0851f18623480405c"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine import Catalog, Engine, Graph, Link, Mode, node
 from engine.formats.api import read_api, write_api
+from engine.types import Expansion, Lazy
 
 
 @node("Leaf")
@@ -50,23 +51,76 @@ def split(a: Any = None) -> Two:
     return Two(("left", a), ("right", a))
 
 
-CATALOG = Catalog([leaf, mix, split])
+@node("Many")
+def many(a: Any = None, count: int = 2) -> list[Any]:
+    """A list.
+
+    Args:
+        a: What it is of.
+        count: How long.
+    """
+    return [(a, i) for i in range(count)]
+
+
+@node("All")
+def every(values: list[Any] = None) -> Any:  # noqa: RUF013 - None is the absent list
+    """A whole list as one value.
+
+    Args:
+        values: The list.
+    """
+    return tuple(values)
+
+
+@node("Pick")
+def pick(which: bool = True, a: Lazy[Any] = None, b: Lazy[Any] = None) -> Any:
+    """One of two.
+
+    Args:
+        which: Which.
+        a: If true.
+        b: If false.
+    """
+    return ("picked", a() if which else b())
+
+
+@node("Grow")
+def grow(a: Any = None, times: int = 1) -> Any | Expansion:
+    """Terms within terms, as a subgraph.
+
+    Args:
+        a: The innermost.
+        times: How many.
+    """
+    if times <= 0:
+        return ("grown", a)
+    graph = Graph().add("x", "Mix", a=a, factor=times).add("r", "Grow", a=Link("x"), times=times - 1)
+    return Expansion(graph, (Link("r"),))
+
+
+CATALOG = Catalog([leaf, mix, split, many, every, pick, grow])
 CONSTANTS = [0, 1, 1.0, True, "1", -0.0, 0.0, "", None, [1, 2], {"a": 1}, 2**60]
 
 
-def edited(graph: Graph, rng: random.Random) -> Graph:
+def edited(graph: Graph, rng: random.Random) -> Graph:  # noqa: PLR0911 - one return for each kind of edit
     """A random sound edit."""
     ids = list(graph.nodes)
     what = rng.randrange(8) if ids else 0
     if what <= 1 or len(ids) < 3:
         sources = [Link(i, rng.randrange(2) if graph.nodes[i].kind == "Split" else 0) for i in ids]
         name = f"n{rng.randrange(10**9)}"
-        kind = rng.choice(["Leaf", "Mix", "Split"])
+        kind = rng.choice(["Leaf", "Mix", "Split", "Many", "All", "Pick", "Grow"])
         if kind == "Leaf" or not sources:
             return graph.add(name, "Leaf", value=rng.choice(CONSTANTS))
         if kind == "Mix":
             return graph.add(name, "Mix", a=rng.choice(sources), b=rng.choice(sources), factor=rng.randrange(3))
-        return graph.add(name, "Split", a=rng.choice(sources))
+        if kind == "All":
+            return graph.add(name, "All", values=rng.choice(sources))
+        if kind == "Pick":
+            return graph.add(name, "Pick", which=rng.random() < 0.5, a=rng.choice(sources), b=rng.choice(sources))
+        if kind == "Grow":
+            return graph.add(name, "Grow", a=rng.choice(sources), times=rng.randrange(3))
+        return graph.add(name, kind, a=rng.choice(sources))
     target = rng.choice(ids)
     kind = graph.nodes[target].kind
     if what == 2:
@@ -75,7 +129,7 @@ def edited(graph: Graph, rng: random.Random) -> Graph:
         return graph.retitle(target, f"t{rng.random()}")
     if what == 4 and kind == "Mix":
         return graph.set(target, factor=rng.randrange(3))
-    if what == 5 and kind != "Leaf":
+    if what == 5 and kind not in {"Leaf", "All"}:
         below = graph.downstream(target) | {target}
         sources = [i for i in ids if i not in below]
         if sources:
@@ -86,7 +140,7 @@ def edited(graph: Graph, rng: random.Random) -> Graph:
         return graph.set_mode(target, rng.choice([Mode.ACTIVE, Mode.ACTIVE, Mode.BYPASSED, Mode.MUTED]))
     if kind == "Leaf":
         return graph.set(target, value=rng.choice(CONSTANTS))
-    return graph.unset(target, "a")
+    return graph.unset(target, "a") if kind not in {"All", "Pick"} else graph
 
 
 @settings(max_examples=500, deadline=None)
@@ -139,6 +193,30 @@ def test_results_do_not_depend_on_ids_or_order(seed):
     assert second.report.ran == ()
     for port in range(2 if graph.nodes[target].kind == "Split" else 1):
         assert repr(first.value(target, port)) == repr(second.value(names[target], port))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_document_edited_in_place_equals_a_fresh_run(seed):
+    rng = random.Random(seed)
+    graph = Graph()
+    for _ in range(rng.randrange(3, 12)):
+        graph = edited(graph, rng)
+    graph = Graph({i: n for i, n in graph.nodes.items() if n.mode is Mode.ACTIVE})
+    while any(v.node not in graph.nodes for n in graph.nodes.values() for v in links(n)):
+        graph = Graph({i: n for i, n in graph.nodes.items() if all(v.node in graph.nodes for v in links(n))})
+    leaves = [i for i, n in graph.nodes.items() if n.kind == "Leaf"]
+    if not leaves:
+        return
+    document = write_api(graph)
+    engine = Engine(catalog=CATALOG)
+    for _ in range(4):
+        target = rng.choice(list(document))
+        again = json.loads(json.dumps(document))
+        value = engine.run(document, [target]).value(target, 0)
+        assert repr(value) == repr(Engine(catalog=CATALOG).run(again, [target]).value(target, 0))
+        constant = rng.choice(CONSTANTS)
+        document[rng.choice(leaves)]["inputs"]["value"] = {"__value__": constant} if isinstance(constant, list) else constant
 
 
 @settings(max_examples=300, deadline=None)

@@ -67,8 +67,20 @@ def give_conditioning() -> Conditioning:
     return Conditioning((Cond(torch.randn(1, 77, 64, generator=torch.Generator().manual_seed(4))),))
 
 
-GIVERS = {"IMAGE": "GiveImage", "MASK": "GiveMask", "LATENT": "GiveLatent", "CONDITIONING": "GiveConditioning"}
-LOADED = {"MODEL": 0, "CLIP": 1, "VAE": 2}
+SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
+    "IMAGE": ("GiveImage", {}, Link("IMAGE")),
+    "MASK": ("GiveMask", {}, Link("MASK")),
+    "LATENT": ("GiveLatent", {}, Link("LATENT")),
+    "CONDITIONING": ("GiveConditioning", {}, Link("CONDITIONING")),
+    "MODEL": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("MODEL", "MODEL")),
+    "CLIP": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("CLIP", "CLIP")),
+    "VAE": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("VAE", "VAE")),
+    "SIGMAS": ("KarrasScheduler", {"steps": 2}, Link("SIGMAS")),
+    "SAMPLER": ("KSamplerSelect", {"sampler_name": "euler"}, Link("SAMPLER")),
+    "NOISE": ("RandomNoise", {"noise_seed": 1}, Link("NOISE")),
+    "GUIDER": ("BasicGuider", {"model": Link("MODEL"), "conditioning": Link("CONDITIONING")}, Link("GUIDER")),
+}
+"""Port type to a node that gives one: its kind, its inputs, and the link to it."""
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +102,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def filled(kind: Kind, engine: Engine) -> Graph:
     """A graph with one node of a kind, `out`, whose inputs are small and sound."""
-    graph = Graph().add("load", "CheckpointLoaderSimple", ckpt_name="sd15_tiny.safetensors")
-    for give in GIVERS.values():
-        graph = graph.add(give, give)
+    graph = Graph()
+    for name, (source, settings, _) in SOURCES.items():
+        graph = graph.add(name, source, **settings)
     inputs = {port.name: given(kind, port, engine) for port in kind.inputs.values()}
     return graph.add("out", kind.id, **{name: value for name, value in inputs.items() if value is not MISSING})
 
@@ -100,10 +112,8 @@ def filled(kind: Kind, engine: Engine) -> Graph:
 def given(kind: Kind, port: Input, engine: Engine) -> Any:
     """A value or link for a port; `MISSING` where the default will do."""
     fitting = {**SMALL, **FITTING.get(kind.id, {})}
-    if port.type in GIVERS:
-        return Link(GIVERS[port.type])
-    if port.type in LOADED:
-        return Link("load", LOADED[port.type])
+    if port.type in SOURCES:
+        return SOURCES[port.type][2]
     options = port.options(engine.folders)
     if options is not None:
         preferred = [o for o in options if o.startswith(("sd15_tiny.", "sd15_tiny_kohya", "pattern_64", "euler", "normal"))]
@@ -114,7 +124,7 @@ def given(kind: Kind, port: Input, engine: Engine) -> Any:
         return MISSING
     low = port.range.min if port.range else 0
     samples = {"INT": max(int(low), 1), "FLOAT": max(float(low), 0.5), "STRING": "a (small:1.2) cat", "BOOLEAN": True}
-    return samples.get(port.type, Link("GiveLatent"))
+    return samples.get(port.type, Link("LATENT"))
 
 
 def outputs(kind: Kind, engine: Engine) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import threading
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +162,10 @@ def test_several_threads_may_use_it(store: Store) -> None:
     assert not wrong
 
 
+def _refused(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
 class TestMemory:
     def test_it_holds_no_more_than_its_limit(self) -> None:
         store = MemoryStore(LIMIT)
@@ -202,6 +209,112 @@ class TestDisk:
         (path,) = tmp_path.rglob("*.safetensors")
         path.write_bytes(path.read_bytes()[:-100])
         assert store.get(key(1)) is None
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"outputs": [1]},
+            {"outputs": [1], "seconds": "long"},
+            {"outputs": [1], "seconds": None},
+            {"outputs": [1], "seconds": 10**400},
+            {"outputs": "abc", "seconds": 1},
+            {"outputs": [{"float": "0x1p99999"}], "seconds": 1},
+            {"outputs": [{"type": "Latent", "fields": []}], "seconds": 1},
+            {"outputs": [{"tensor": "7"}], "seconds": 1},
+            [],
+        ],
+        ids=str,
+    )
+    def test_a_damaged_record_is_forgotten(self, tmp_path: Path, damage: Any) -> None:
+        store = DiskStore(tmp_path)
+        store.put(key(1), Result((1,), None, SECONDS), SECONDS)
+        (path,) = tmp_path.rglob("*.safetensors")
+        header = json.dumps({"__metadata__": {"result": json.dumps(damage)}}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        assert store.get(key(1)) is None
+        assert not path.exists()
+        assert key(1) not in store
+
+    def test_a_time_that_cannot_be_set_costs_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = DiskStore(tmp_path)
+        store.put(key(1), Result((tensor(2),), None, SECONDS), SECONDS)
+        monkeypatch.setattr("os.utime", _refused)
+        assert store.get(key(1)) is not None
+        assert store.get(key(1)) is not None
+
+    def test_what_cannot_be_read_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = DiskStore(tmp_path)
+        store.put(key(1), Result((tensor(2),), None, SECONDS), SECONDS)
+        (path,) = tmp_path.rglob("*.safetensors")
+        with monkeypatch.context() as patch:
+            patch.setattr("pathlib.Path.open", _refused)
+            assert store.get(key(1)) is None
+        assert key(1) not in store
+        assert path.exists()
+        assert DiskStore(tmp_path).get(key(1)) is not None
+
+    def test_a_damaged_file_that_cannot_be_removed_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = DiskStore(tmp_path)
+        store.put(key(1), Result((tensor(2),), None, SECONDS), SECONDS)
+        (path,) = tmp_path.rglob("*.safetensors")
+        path.write_bytes(b"nonsense")
+        monkeypatch.setattr("pathlib.Path.unlink", _refused)
+        assert store.get(key(1)) is None
+        assert key(1) not in store
+        store.clear()
+
+    def test_what_no_file_can_hold_is_left_out(self, tmp_path: Path) -> None:
+        store = DiskStore(tmp_path)
+        store.put(key(1), Result((10**5000,), None, SECONDS), SECONDS)
+        assert key(1) not in store
+
+    def test_the_folder_is_asked_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        DiskStore(tmp_path).put(key(1), Result((1,), None, SECONDS), SECONDS)
+        store = DiskStore(tmp_path)
+        assert key(1) in store
+        for name in ("os.stat", "os.scandir", "pathlib.Path.stat", "pathlib.Path.is_file"):
+            monkeypatch.setattr(name, lambda *_, **__: pytest.fail("asked the disk"))
+        assert key(1) in store
+        assert not any(key(i) in store for i in range(2, 50))
+        assert store.get(key(2)) is None
+
+    def test_another_process_is_noticed(self, tmp_path: Path) -> None:
+        store, other = DiskStore(tmp_path), DiskStore(tmp_path)
+        store.put(key(1), Result((1,), None, SECONDS), SECONDS)
+        other.put(key(2), Result((2,), None, SECONDS), SECONDS)
+        assert key(2) not in store or store.get(key(2)) is not None
+        assert key(2) in DiskStore(tmp_path)
+        assert key(1) in other
+        store.clear()
+        assert other.get(key(1)) is None
+        assert key(1) not in other
+        other.put(key(1), Result((1,), None, SECONDS), SECONDS)
+        assert other.get(key(1)) is not None
+
+    def test_what_killed_processes_left_is_counted_evicted_and_cleared(self, tmp_path: Path) -> None:
+        store = DiskStore(tmp_path, LIMIT)
+        old, new = tmp_path / "ab" / "cd.123.tmp", tmp_path / "ab" / "cd.124.tmp"
+        old.parent.mkdir()
+        long_ago = time.time() - 7200
+        for path in (old, new):
+            path.write_bytes(b"\0" * (LIMIT // 2))
+        os.utime(old, (long_ago, long_ago))
+        store.put(key(1), Result((tensor(LIMIT // 8),), None, SECONDS), SECONDS)
+        assert not old.exists()
+        assert new.exists()
+        assert key(1) in store
+        os.utime(new, (long_ago, long_ago))
+        store.clear()
+        assert not new.exists()
+
+    def test_a_folder_that_is_none_costs_only_the_cache(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        for folder in (tmp_path / "file", tmp_path / "file" / "inner", tmp_path / "a\0b"):
+            store = DiskStore(folder)
+            store.put(key(1), Result((1,), None, SECONDS), SECONDS)
+            assert key(1) not in store
+            assert store.get(key(1)) is None
+            store.clear()
 
     def test_what_is_shown_or_quick_is_not_kept(self, tmp_path: Path) -> None:
         store = DiskStore(tmp_path)

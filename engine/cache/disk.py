@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import threading
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from engine.errors import UnencodableValue
 from engine.types import Cond, Conditioning, Latent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DEFAULT_LIMIT_BYTES = 8 << 30
@@ -28,13 +30,19 @@ DEFAULT_LIMIT_BYTES = 8 << 30
 MIN_SECONDS = 0.005
 """A result that took less is cheaper to compute again than to read."""
 
+_SUFFIX = ".safetensors"
 _FREE_SHARE = 0.1
+_STALE_SECONDS = 3600.0  # a file that is still being written is younger
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # what decoding raises
 _TYPES: dict[str, type] = {"Latent": Latent, "Cond": Cond, "Conditioning": Conditioning}
 _FIELDS = {name: tuple(f.name for f in dataclasses.fields(type_)) for name, type_ in _TYPES.items()}
 
 
 class DiskStore:
     """Results in a folder, at most `limit_bytes` of them.
+
+    The folder is listed once, when it is first asked for; afterwards only this process's own results are added. What
+    another process keeps meanwhile is found by the next process; what another process removes is noticed at `get`.
 
     Args:
         folder: The folder; made when the first result is kept.
@@ -47,54 +55,57 @@ class DiskStore:
         self.limit_bytes = limit_bytes
         self.min_seconds = min_seconds
         self._used_bytes: int | None = None
+        self._keys: set[bytes] | None = None
         self._lock = threading.Lock()
 
     def __contains__(self, key: object) -> bool:
-        """Whether the result of the call `key` is kept."""
-        return isinstance(key, bytes) and self._path(key).is_file()
+        """Whether the result of the call `key` is kept, as far as this process knows."""
+        keys = self._keys
+        return isinstance(key, bytes) and key in (keys if keys is not None else self._listed())
 
     def get(self, key: bytes) -> Result | None:
-        """The result of the call `key`, or None; a damaged file is removed."""
-        path = self._path(key)
-        if not path.is_file():
+        """The result of the call `key`, or None; a damaged file is removed, one that cannot be read is left alone."""
+        if key not in self:
             return None
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
+        path = self._path(key)
         try:
-            header = _header(path)
-            record = json.loads(header.pop("__metadata__")["result"])
-            if header:
-                with safe_open(path, framework="pt") as file:
-                    outputs = tuple(_decoded(item, file) for item in record["outputs"])
-            else:  # a text or a number does not import torch
-                outputs = tuple(_decoded(item, None) for item in record["outputs"])
-            os.utime(path)
-        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OSError):
-            path.unlink(missing_ok=True)
+            result = _read(path)
+        except (*_DAMAGED, SafetensorError):
+            self._listed().discard(key)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
-        return Result(outputs, None, float(record["seconds"]))
+        except (OSError, MemoryError, RuntimeError):  # gone, not ours to read, or no room for it now
+            self._listed().discard(key)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return result
 
     def put(self, key: bytes, result: Result, seconds: float) -> None:
         """Keep a result if it is plain data that took long enough, letting go of others if needed."""
         if seconds < self.min_seconds or not result.outputs or result.shown is not None:
             return
-        path = self._path(key)
-        if path.exists():
+        keys = self._listed()
+        if key in keys:
             return
+        path = self._path(key)
         tensors: dict[str, Any] = {}
         try:
             outputs = [_encoded(value, tensors) for value in result.outputs]
-        except UnencodableValue:
+            data = _file(tensors, {"result": json.dumps({"outputs": outputs, "seconds": seconds})})
+        except (UnencodableValue, *_DAMAGED):  # JSON has no number of 5,000 digits, safetensors not every type of tensor
             return
-        data = _file(tensors, {"result": json.dumps({"outputs": outputs, "seconds": seconds})})
         if len(data) > self.limit_bytes:
             return
-        with self._lock, contextlib.suppress(OSError):  # a full or unwritable disk costs the cache, not the run
+        with self._lock, contextlib.suppress(OSError, ValueError):  # a full or unwritable disk costs the cache, not the run
             path.parent.mkdir(parents=True, exist_ok=True)
             if self._used_bytes is None:
-                self._used_bytes = sum(size for _, size, _ in self._files())
+                self._used_bytes = sum(size for _, size, _, _ in self._files())
             if self._used_bytes + len(data) > self.limit_bytes:
-                self._evict(self.limit_bytes - len(data))
+                self._evict(self.limit_bytes - len(data), keys)
             scratch = path.with_suffix(f".{os.getpid()}.tmp")
             try:
                 scratch.write_bytes(data)
@@ -103,38 +114,96 @@ class DiskStore:
                 scratch.unlink(missing_ok=True)
                 raise
             self._used_bytes += len(data)
+            keys.add(key)
 
     def clear(self) -> None:
-        """Remove every result."""
+        """Remove every result, and what killed processes left."""
+        keys = self._listed()
         with self._lock:
-            for _, _, path in self._files():
-                path.unlink(missing_ok=True)
-            self._used_bytes = 0
+            for _, _, _, path in self._files():
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            keys.clear()
+            self._used_bytes = None
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
-        return self.folder / name[:2] / f"{name[2:]}.safetensors"
+        return self.folder / name[:2] / f"{name[2:]}{_SUFFIX}"
 
-    def _files(self) -> list[tuple[float, int, Path]]:
+    def _listed(self) -> set[bytes]:
+        """The keys of the results in the folder, listed at the first call."""
+        if self._keys is None:
+            with self._lock:
+                if self._keys is None:
+                    self._keys = {key for key in map(_key, self._names()) if key}
+        return self._keys
+
+    def _names(self) -> Iterator[str]:
+        """The files that may count, as `folder/name`: results, and what was not finished."""
+        with contextlib.suppress(OSError, ValueError), os.scandir(self.folder) as folders:
+            for folder in folders:
+                if len(folder.name) != 2:
+                    continue
+                with contextlib.suppress(OSError), os.scandir(folder.path) as files:
+                    for file in files:
+                        if file.name.endswith((_SUFFIX, ".tmp")):
+                            yield f"{folder.name}/{file.name}"
+
+    def _files(self) -> list[tuple[float, int, str, Path]]:
+        """(time of last use, size, name, path) of results and of what killed processes left, oldest first."""
         found = []
-        for path in self.folder.glob("??/*.safetensors"):
+        stale = time.time() - _STALE_SECONDS
+        for name in self._names():
+            path = self.folder / name
             try:
                 stat = path.stat()
             except OSError:
                 continue
-            found.append((stat.st_mtime, stat.st_size, path))
+            if path.suffix != ".tmp" or stat.st_mtime < stale:
+                found.append((stat.st_mtime, stat.st_size, name, path))
         return sorted(found)
 
-    def _evict(self, allowed_bytes: int) -> None:
+    def _evict(self, allowed_bytes: int, keys: set[bytes]) -> None:
         target = min(allowed_bytes, int(self.limit_bytes * (1 - _FREE_SHARE)))
         files = self._files()
-        used = sum(size for _, size, _ in files)
-        for _, size, path in files:
+        used = sum(size for _, size, _, _ in files)
+        for _, size, name, path in files:
             if used <= target:
                 break
-            path.unlink(missing_ok=True)
-            used -= size
+            with contextlib.suppress(OSError):  # one that cannot be removed stays, and counts
+                path.unlink(missing_ok=True)
+                used -= size
+                keys.discard(_key(name))
         self._used_bytes = used
+
+
+def _key(name: str) -> bytes:
+    """The key of the result in a file `folder/name`; empty if it holds none."""
+    try:
+        return bytes.fromhex(name.removesuffix(_SUFFIX).replace("/", "", 1))
+    except ValueError:
+        return b""
+
+
+def _read(path: Path) -> Result:
+    """The result in a file.
+
+    Raises:
+        OSError: if it cannot be read.
+        SafetensorError: or one of `_DAMAGED`, if it is damaged.
+    """
+    header = _header(path)
+    record = json.loads(header.pop("__metadata__")["result"])
+    outputs, seconds = record["outputs"], float(record["seconds"])
+    if not isinstance(outputs, list):
+        msg = f"{path} has no outputs"
+        raise ValueError(msg)  # noqa: TRY004 - the content of a file is a value
+    if not header:  # a text or a number does not import torch
+        return Result(tuple(_decoded(item, None) for item in outputs), None, seconds)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return Result(tuple(_decoded(item, file) for item in outputs), None, seconds)
 
 
 def _header(path: Path) -> dict[str, Any]:

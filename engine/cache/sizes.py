@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
+_MAX_OBJECTS = 4096
+_SHARED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType)  # code is nobody's
 
 
 def size_bytes(value: Any) -> int:
-    """Bytes that a value holds: tensors by their storage, each storage once; objects may say `nbytes` themselves."""
+    """Bytes that a value holds: tensors by their storage, each storage once; objects may say `nbytes` themselves.
+
+    Objects of other types are counted with what their attributes hold; of those, the first few thousand that are met.
+    """
     if type(value) in _SCALARS:
         return sys.getsizeof(value)
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # with the objects: an id is free again when its object goes
+    storages: set[int] = set()
     total = 0
+    opened = 0
     front = [value]
     while front:
         item = front.pop()
@@ -23,11 +34,13 @@ def size_bytes(value: Any) -> int:
             continue
         if id(item) in seen:
             continue
-        seen.add(id(item))
-        if hasattr(item, "untyped_storage"):
+        seen[id(item)] = item
+        if isinstance(item, _SHARED):
+            total += sys.getsizeof(item)
+        elif hasattr(item, "untyped_storage"):
             storage = item.untyped_storage()
-            if storage.data_ptr() not in seen:
-                seen.add(storage.data_ptr())
+            if storage.data_ptr() not in storages:
+                storages.add(storage.data_ptr())
                 total += storage.nbytes()
         elif isinstance(getattr(item, "nbytes", None), int):
             total += item.nbytes
@@ -41,4 +54,19 @@ def size_bytes(value: Any) -> int:
             front.extend(getattr(item, f.name) for f in dataclasses.fields(item))
         else:
             total += sys.getsizeof(item)
+            if opened < _MAX_OBJECTS:
+                opened += 1
+                front.extend(_attributes(item))
     return total
+
+
+def _attributes(item: Any) -> Iterator[Any]:
+    """The values of an object's attributes, in `__dict__` and in slots; properties are not computed."""
+    yield from list(getattr(item, "__dict__", {}).values())
+    for class_ in type(item).__mro__:
+        for member in vars(class_).values():
+            if isinstance(member, types.MemberDescriptorType):
+                try:
+                    yield member.__get__(item)
+                except AttributeError:  # a slot without a value
+                    continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from engine.cache import MemoryStore, Store, Tiers
+from engine.cache import MemoryStore, Store, Tiers, size_bytes
 from engine.cache.disk import DiskStore
 from engine.cache.values import Listed, Result
 from engine.fingerprint import digest
@@ -179,6 +180,65 @@ class TestMemory:
         for i in range(1, 100):
             store.put(key(i), Result((tensor(50, 50),), None, 0.001), 0.001)
         assert key(0) in store
+
+
+class Held:
+    """An object that no one knows."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+        self.self = self
+
+
+class Slotted(Held):
+    __slots__ = ("__hidden", "empty", "slot")
+
+    def __init__(self, content: Any) -> None:
+        self.slot = content
+        self.__hidden = content[:1]
+
+
+class Rows:
+    """A mapping that makes its values when asked."""
+
+    def keys(self) -> range:
+        return range(50)
+
+    def __iter__(self) -> Any:
+        return iter(self.keys())
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return torch.full((1000,), float(row))
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            Held(torch.zeros(1000)),
+            Held({"a": [torch.zeros(1000)]}),
+            Held(Held(Held((torch.zeros(1000),)))),
+            Slotted(torch.zeros(1000)),
+            [Held(torch.zeros(500)), Slotted(torch.zeros(500))],
+            functools.partial(torch.add, torch.zeros(1000)),
+        ],
+        ids=["an attribute", "nested", "objects in objects", "slots", "a list", "a partial call"],
+    )
+    def test_objects_count_with_what_they_hold(self, value: Any) -> None:
+        assert 4000 <= size_bytes(value) < 6000
+
+    def test_what_is_shared_counts_once(self) -> None:
+        shared = torch.zeros(1000)
+        assert size_bytes([Held(shared), Held(shared[:5]), shared, Slotted(shared)]) < 6000
+
+    def test_code_counts_for_nobody(self) -> None:
+        assert size_bytes(Held((torch, Held, key, math.sin))) < 10_000
+
+    def test_only_some_objects_are_opened(self) -> None:
+        assert size_bytes([Held(Held(b"x" * 1000)) for _ in range(10_000)]) < 10_000 * 1000
+
+    def test_values_made_when_asked_count_each(self) -> None:
+        assert size_bytes(Rows()) >= 50 * 4000
 
 
 class TestDisk:

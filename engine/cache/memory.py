@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import heapq
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from engine.cache.sizes import size_bytes
+from engine.cache.sizes import holdings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.cache.values import Result
+
+_NOTHING: Mapping[tuple[int, int], int] = MappingProxyType({})
 
 _OVERHEAD_BYTES = 200
 """What an entry costs beside its values."""
@@ -25,17 +30,18 @@ _FREE_SHARE = 0.1
 
 
 class _Entry:
-    __slots__ = ("cost", "priority", "result", "size")
+    __slots__ = ("cost", "own", "priority", "result", "storages")
 
-    def __init__(self, result: Result, size: int, cost: float, priority: float) -> None:
+    def __init__(self, result: Result, own: int, storages: Mapping[tuple[int, int], int], cost: float) -> None:
         self.result = result
-        self.size = size
+        self.own = own
+        self.storages = storages
         self.cost = cost
-        self.priority = priority
+        self.priority = 0.0
 
 
 class MemoryStore:
-    """Results in memory, at most `limit_bytes` of them.
+    """Results in memory, at most `limit_bytes` of them. A tensor storage that several results share counts once.
 
     Args:
         limit_bytes: How much the values may hold.
@@ -46,6 +52,7 @@ class MemoryStore:
         self.used_bytes = 0
         self._clock = 0.0
         self._entries: dict[bytes, _Entry] = {}
+        self._holders: dict[tuple[int, int], int] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, key: object) -> bool:
@@ -67,31 +74,51 @@ class MemoryStore:
     def put(self, key: bytes, result: Result, seconds: float) -> None:
         """Keep a result, letting go of others if needed; one larger than the limit is not kept."""
         outputs = result.outputs
-        size = _OVERHEAD_BYTES if len(outputs) == 1 and type(outputs[0]) is int else size_bytes(outputs) + _OVERHEAD_BYTES
-        if size > self.limit_bytes:
+        own, storages = (0, _NOTHING) if len(outputs) == 1 and type(outputs[0]) is int else holdings(outputs)
+        own += _OVERHEAD_BYTES
+        if own + sum(storages.values()) > self.limit_bytes:
             return
-        cost = seconds / size
         with self._lock:
-            old = self._entries.pop(key, None)
-            if old is not None:
-                self.used_bytes -= old.size
-            if self.used_bytes + size > self.limit_bytes:
-                self._evict(self.limit_bytes - size)
-            self._entries[key] = _Entry(result, size, cost, self._clock + cost)
+            if key in self._entries:
+                self._remove(key)
+            size = own
+            for storage, nbytes in storages.items():
+                held = self._holders.get(storage, 0)
+                self._holders[storage] = held + 1
+                if not held:
+                    size += nbytes
             self.used_bytes += size
+            if self.used_bytes > self.limit_bytes:
+                self._evict()
+            entry = _Entry(result, own, storages, seconds / size)
+            entry.priority = self._clock + entry.cost
+            self._entries[key] = entry
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
+            self._holders.clear()
             self.used_bytes = 0
 
-    def _evict(self, allowed_bytes: int) -> None:
-        """Let go of entries until at most `allowed_bytes` are held, and some room besides."""
-        target = min(allowed_bytes, int(self.limit_bytes * (1 - _FREE_SHARE)))
+    def _remove(self, key: bytes) -> None:
+        """Let go of an entry; a storage that others hold stays."""
+        entry = self._entries.pop(key)
+        self.used_bytes -= entry.own
+        for storage, nbytes in entry.storages.items():
+            left = self._holders[storage] - 1
+            if left:
+                self._holders[storage] = left
+            else:
+                del self._holders[storage]
+                self.used_bytes -= nbytes
+
+    def _evict(self) -> None:
+        """Let go of entries until the limit is met with some room besides."""
+        target = int(self.limit_bytes * (1 - _FREE_SHARE))
         heap = [(entry.priority, i, key) for i, (key, entry) in enumerate(self._entries.items())]
         heapq.heapify(heap)
         while heap and self.used_bytes > target:
             priority, _, key = heapq.heappop(heap)
             self._clock = max(self._clock, priority)
-            self.used_bytes -= self._entries.pop(key).size
+            self._remove(key)

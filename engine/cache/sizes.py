@@ -16,14 +16,21 @@ _SHARED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType
 
 
 def size_bytes(value: Any) -> int:
-    """Bytes that a value holds: tensors by their storage, each storage once; objects may say `nbytes` themselves.
+    """Bytes that a value holds, see `holdings`."""
+    own, storages = holdings(value)
+    return own + sum(storages.values())
 
-    Objects of other types are counted with what their attributes hold; of those, the first few thousand that are met.
+
+def holdings(value: Any) -> tuple[int, dict[tuple[int, int], int]]:
+    """(bytes of its own, tensor storages by address and size to bytes): values that share a storage name the same one.
+
+    Objects that are no containers may say `nbytes` themselves. Objects of other types are counted with what their
+    attributes hold; of those, the first few thousand that are met.
     """
+    storages: dict[tuple[int, int], int] = {}
     if type(value) in _SCALARS:
-        return sys.getsizeof(value)
+        return sys.getsizeof(value), storages
     seen: dict[int, Any] = {}  # with the objects: an id is free again when its object goes
-    storages: set[int] = set()
     total = 0
     opened = 0
     front = [value]
@@ -39,9 +46,9 @@ def size_bytes(value: Any) -> int:
             total += sys.getsizeof(item)
         elif hasattr(item, "untyped_storage"):
             storage = item.untyped_storage()
-            if storage.data_ptr() not in storages:
-                storages.add(storage.data_ptr())
-                total += storage.nbytes()
+            storages[storage.data_ptr(), storage.nbytes()] = storage.nbytes()
+        elif dataclasses.is_dataclass(item):
+            front.extend(getattr(item, f.name) for f in dataclasses.fields(item))
         elif isinstance(getattr(item, "nbytes", None), int):
             total += item.nbytes
         elif isinstance(item, list | tuple | set | frozenset):
@@ -50,14 +57,12 @@ def size_bytes(value: Any) -> int:
         elif hasattr(item, "keys") and hasattr(item, "__getitem__"):
             total += 64
             front.extend(item[k] for k in item)
-        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
-            front.extend(getattr(item, f.name) for f in dataclasses.fields(item))
         else:
             total += sys.getsizeof(item)
             if opened < _MAX_OBJECTS:
                 opened += 1
                 front.extend(_attributes(item))
-    return total
+    return total, storages
 
 
 def _attributes(item: Any) -> Iterator[Any]:

@@ -66,3 +66,24 @@ def test_a_value_larger_than_the_limit_is_not_kept():
     store.put(b"k", Result(("x" * 5000,)), 1.0)
     assert b"k" not in store
     assert store.used_bytes == 0
+
+
+def test_a_storage_that_results_share_counts_once_and_stays_while_one_holds_it():
+    import torch
+
+    from engine.cache.values import Result
+
+    weights = torch.zeros(250_000)
+    store = MemoryStore(3_000_000)
+    for i in range(9):
+        store.put(b"%d" % i, Result((weights[i:],)), 1e-6)
+    assert 1_000_000 <= store.used_bytes < 1_010_000
+    assert len(store) == 9
+    store.put(b"other", Result((torch.zeros(400_000),)), 1000.0)
+    assert len(store) == 10
+    store.put(b"more", Result((torch.zeros(200_000),)), 1000.0)
+    assert {key for key in (b"other", b"more") if key in store} == {b"other", b"more"}
+    assert not any(b"%d" % i in store for i in range(9))  # letting go of some of them frees nothing
+    assert 2_400_000 <= store.used_bytes < 2_401_000
+    store.clear()
+    assert store.used_bytes == 0

@@ -121,7 +121,7 @@ def typed(graph: Graph, catalog: Catalog, where: Place, text: str) -> Any:
 def edited(graph: Graph, assignments: Mapping[Place, Any]) -> Graph:
     """The graph with inputs set."""
     for where, new in assignments.items():
-        graph = graph.set(where.node, **{where.input: new})
+        graph = graph.set(where.node, {where.input: new})
     return graph
 
 

@@ -93,8 +93,17 @@ class Graph:
             msg = f"the workflow has no node {node!r}"
             raise WeftError(msg) from None
 
-    def add(self, node_id: str, kind: str, /, *, title: str = "", **inputs: Any) -> Graph:
+    def add(
+        self, node_id: str, kind: str, inputs: Mapping[str, Any] | None = None, /, *, title: str = "", **more: Any
+    ) -> Graph:
         """This graph with one more node.
+
+        Args:
+            node_id: Its id.
+            kind: Id of its kind.
+            inputs: Inputs by name, whatever the names are: an input called `title` can be given only here.
+            title: What people call it.
+            more: Further inputs by name.
 
         Raises:
             WeftError: if the id is taken.
@@ -102,7 +111,7 @@ class Graph:
         if node_id in self.nodes:
             msg = f"the workflow already has a node {node_id!r}"
             raise WeftError(msg)
-        return self._with(node_id, Node(kind, inputs, title))
+        return self._with(node_id, Node(kind, {**(inputs or {}), **more}, title))
 
     def remove(self, node_id: str) -> Graph:
         """This graph without a node and without the links from it."""
@@ -118,10 +127,16 @@ class Graph:
                 nodes[key] = node
         return replace(self, nodes=nodes)
 
-    def set(self, node_id: str, **inputs: Any) -> Graph:
-        """This graph with inputs of a node set to values or links."""
+    def set(self, node_id: str, inputs: Mapping[str, Any] | None = None, /, **more: Any) -> Graph:
+        """This graph with inputs of a node set to values or links.
+
+        Args:
+            node_id: The node.
+            inputs: Values by name.
+            more: Further values by name.
+        """
         node = self[node_id]
-        return self._with(node_id, replace(node, inputs={**node.inputs, **inputs}))
+        return self._with(node_id, replace(node, inputs={**node.inputs, **(inputs or {}), **more}))
 
     def unset(self, node_id: str, *names: str) -> Graph:
         """This graph with inputs of a node left to their defaults."""

@@ -16,8 +16,8 @@ Args:
 
 Parameter: port. Annotation: port type. Default: optional. `Annotated`: range, choices, widget. Return annotation:
 outputs (`NamedTuple` fields are the names). Docstring: help. A parameter of type `Run` is not a port. `list[T]` takes
-or gives a whole list, `Lazy[T]` is computed on demand, `**more: T` takes any number of named inputs. The decorated
-function stays a plain function.
+or gives a whole list, `Lazy[T]` is computed on demand, `**more: T` takes any number of named inputs (of plain types). The
+decorated function stays a plain function.
 """
 
 from __future__ import annotations
@@ -186,7 +186,6 @@ class Kind:
         module: Python module of the function.
         version: Raised when the node's output changes for equal inputs; part of the key.
         effect: Runs every time it is wanted; its result is an output of the workflow.
-        cheap: May be folded while planning.
         bypass: Output name to the input that passes through when bypassed; chosen by type when empty.
         run_parameter: Name of the parameter that receives the `Run`, or None.
         show_output: Index of the returned element that is a `Shown`, or None.
@@ -207,7 +206,6 @@ class Kind:
     module: str = ""
     version: int = 1
     effect: bool = False
-    cheap: bool = False
     bypass: Mapping[str, str] = field(default_factory=dict)
     run_parameter: str | None = None
     show_output: int | None = None
@@ -270,7 +268,6 @@ def node(
     title: str = "",
     version: int = 1,
     effect: bool = False,
-    cheap: bool = False,
     bypass: Mapping[str, str] | None = None,
     deprecated: bool = False,
     experimental: bool = False,
@@ -283,7 +280,6 @@ def node(
         title: What people read; the id when empty.
         version: Raise it when the output changes for equal inputs.
         effect: Runs every time; its result is an output of the workflow.
-        cheap: May be folded while planning.
         bypass: Output name to the input that passes when the node is bypassed.
         deprecated: Still runs, no longer offered.
         experimental: May change.
@@ -300,7 +296,6 @@ def node(
             title=title or kind,
             version=version,
             effect=effect,
-            cheap=cheap,
             bypass=dict(bypass or {}),
             deprecated=deprecated,
             experimental=experimental,
@@ -351,6 +346,7 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
             raise DeclarationError(msg)
         port = _input(name, hints[name], parameter.default, doc.arguments[name], f"{where}: parameter {name!r}")
         if parameter.kind is parameter.VAR_KEYWORD:
+            _check_variadic(port, f"{where}: **{name}")
             variadic = port
         else:
             inputs[name] = port
@@ -416,6 +412,9 @@ def _input(name: str, hint: Any, default: Any, text: str, where: str) -> Input:
     type_name = "COMBO" if choice or files else _type_name(hint, where)
     widget: Widget = marked.get(Widget) or Widget()
     missing = default is inspect.Parameter.empty
+    if files is not None and not missing and default is not None:
+        msg = f"{where}: the default {default!r} names a file, which may not be there; leave it out, or take None"
+        raise DeclarationError(msg)
     _check_default(default, missing=missing, range_=marked.get(Range), choice=choice, where=where)
     return Input(
         name=name,
@@ -432,6 +431,20 @@ def _input(name: str, hint: Any, default: Any, text: str, where: str) -> Input:
         lazy=is_lazy,
         whole_list=whole_list,
     )
+
+
+def _check_variadic(port: Input, where: str) -> None:
+    """Refuse what is only done for inputs whose names are known beforehand."""
+    refused = {
+        "Lazy[...]": port.lazy,
+        "list[...]": port.whole_list,
+        "FileChoice": port.files is not None,
+        "References": port.references is not None,
+    }
+    for mark, is_there in refused.items():
+        if is_there:
+            msg = f"{where} cannot be {mark}; declare each such input by its name"
+            raise DeclarationError(msg)
 
 
 def _check_default(default: Any, *, missing: bool, range_: Range | None, choice: Choice | None, where: str) -> None:

@@ -7,7 +7,7 @@ from engine.schema import Range, Widget, node
 WIDEST = 2**63 - 1
 
 
-@node("PrimitiveString", title="String", category="utils/primitive", cheap=True)
+@node("PrimitiveString", title="String", category="utils/primitive")
 def string(*, value: Annotated[str, Widget(multiline=False)]) -> str:
     """A line of text.
 
@@ -17,7 +17,7 @@ def string(*, value: Annotated[str, Widget(multiline=False)]) -> str:
     return value
 
 
-@node("PrimitiveStringMultiline", title="String (Multiline)", category="utils/primitive", cheap=True)
+@node("PrimitiveStringMultiline", title="String (Multiline)", category="utils/primitive")
 def multiline_string(*, value: Annotated[str, Widget(multiline=True)]) -> str:
     """Text of several lines.
 
@@ -27,7 +27,7 @@ def multiline_string(*, value: Annotated[str, Widget(multiline=True)]) -> str:
     return value
 
 
-@node("PrimitiveInt", title="Int", category="utils/primitive", cheap=True)
+@node("PrimitiveInt", title="Int", category="utils/primitive")
 def integer(*, value: Annotated[int, Range(-WIDEST, WIDEST), Widget(control_after_generate=True)]) -> int:
     """A whole number.
 
@@ -37,7 +37,7 @@ def integer(*, value: Annotated[int, Range(-WIDEST, WIDEST), Widget(control_afte
     return value
 
 
-@node("PrimitiveFloat", title="Float", category="utils/primitive", cheap=True)
+@node("PrimitiveFloat", title="Float", category="utils/primitive")
 def number(*, value: Annotated[float, Range(-WIDEST, WIDEST)]) -> float:
     """A number.
 
@@ -47,7 +47,7 @@ def number(*, value: Annotated[float, Range(-WIDEST, WIDEST)]) -> float:
     return value
 
 
-@node("PrimitiveBoolean", title="Boolean", category="utils/primitive", cheap=True)
+@node("PrimitiveBoolean", title="Boolean", category="utils/primitive")
 def boolean(*, value: bool) -> bool:
     """Yes or no.
 

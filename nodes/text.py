@@ -27,7 +27,7 @@ class Matches(NamedTuple):
     matches: bool
 
 
-@node("StringConcatenate", title="Concatenate", category="utils/string", cheap=True)
+@node("StringConcatenate", title="Concatenate", category="utils/string")
 def concatenate(*, string_a: Text, string_b: Text, delimiter: Line = "") -> str:
     """Put two texts together.
 
@@ -39,7 +39,7 @@ def concatenate(*, string_a: Text, string_b: Text, delimiter: Line = "") -> str:
     return delimiter.join((string_a, string_b))
 
 
-@node("StringSubstring", title="Substring", category="utils/string", cheap=True)
+@node("StringSubstring", title="Substring", category="utils/string")
 def substring(*, string: Text, start: int, end: int) -> str:
     """Cut a piece out of a text.
 
@@ -51,7 +51,7 @@ def substring(*, string: Text, start: int, end: int) -> str:
     return string[start:end]
 
 
-@node("StringLength", title="Length", category="utils/string", cheap=True)
+@node("StringLength", title="Length", category="utils/string")
 def length_of(*, string: Text) -> Length:
     """Count the characters of a text.
 
@@ -61,7 +61,7 @@ def length_of(*, string: Text) -> Length:
     return Length(len(string))
 
 
-@node("CaseConverter", title="Case Converter", category="utils/string", cheap=True)
+@node("CaseConverter", title="Case Converter", category="utils/string")
 def change_case(*, string: Text, mode: Literal["UPPERCASE", "lowercase", "Capitalize", "Title Case"]) -> str:
     """Change between capital and small letters.
 
@@ -73,7 +73,7 @@ def change_case(*, string: Text, mode: Literal["UPPERCASE", "lowercase", "Capita
     return changes[mode](string)
 
 
-@node("StringTrim", title="Trim", category="utils/string", cheap=True)
+@node("StringTrim", title="Trim", category="utils/string")
 def trim(*, string: Text, mode: Literal["Both", "Left", "Right"]) -> str:
     """Take away white space at the ends of a text.
 
@@ -85,7 +85,7 @@ def trim(*, string: Text, mode: Literal["Both", "Left", "Right"]) -> str:
     return changes[mode](string)
 
 
-@node("StringReplace", title="Replace", category="utils/string", cheap=True)
+@node("StringReplace", title="Replace", category="utils/string")
 def replace_text(*, string: Text, find: Text, replace: Text) -> str:
     """Replace every occurrence of a text by another.
 
@@ -97,7 +97,7 @@ def replace_text(*, string: Text, find: Text, replace: Text) -> str:
     return string.replace(find, replace)
 
 
-@node("StringContains", title="Contains", category="utils/string", cheap=True)
+@node("StringContains", title="Contains", category="utils/string")
 def contains(*, string: Text, substring: Text, case_sensitive: bool = True) -> Contains:
     """Whether a text contains another.
 
@@ -111,7 +111,7 @@ def contains(*, string: Text, substring: Text, case_sensitive: bool = True) -> C
     return Contains(substring.lower() in string.lower())
 
 
-@node("StringCompare", title="Compare", category="utils/string", cheap=True)
+@node("StringCompare", title="Compare", category="utils/string")
 def compare(
     *, string_a: Text, string_b: Text, mode: Literal["Starts With", "Ends With", "Equal"], case_sensitive: bool = True
 ) -> bool:
@@ -127,7 +127,7 @@ def compare(
     return {"Starts With": a.startswith(b), "Ends With": a.endswith(b), "Equal": a == b}[mode]
 
 
-@node("RegexMatch", title="Regex Match", category="utils/string", cheap=True)
+@node("RegexMatch", title="Regex Match", category="utils/string")
 def regex_match(
     *, string: Text, regex_pattern: Text, case_insensitive: bool = True, multiline: bool = False, dotall: bool = False
 ) -> Matches:
@@ -145,7 +145,7 @@ def regex_match(
     return Matches(_pattern(regex_pattern, case_insensitive, multiline, dotall).search(string) is not None)
 
 
-@node("RegexExtract", title="Regex Extract", category="utils/string", cheap=True)
+@node("RegexExtract", title="Regex Extract", category="utils/string")
 def regex_extract(
     *,
     string: Text,
@@ -182,7 +182,7 @@ def regex_extract(
     return "\n".join(groups[:1] if mode == "First Group" else groups)
 
 
-@node("RegexReplace", title="Regex Replace", category="utils/string", cheap=True)
+@node("RegexReplace", title="Regex Replace", category="utils/string")
 def regex_replace(
     *,
     string: Text,

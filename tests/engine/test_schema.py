@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from engine.errors import DeclarationError
 from engine.folders import Folders
 from engine.formats.object_info import object_info
-from engine.schema import Catalog, Choice, Range, Widget, compatible, kind_of, node
+from engine.schema import Catalog, Choice, FileChoice, Range, References, Widget, compatible, kind_of, node
 from engine.types import Image, Latent, Lazy, Mask, Run, Shown
 
 
@@ -103,6 +104,7 @@ def test_object_info(tmp_path):
 
 def declare(source: str) -> None:
     space = {"node": node, "Annotated": Annotated, "Range": Range, "Choice": Choice, "Any": Any}
+    space |= {"Lazy": Lazy, "FileChoice": FileChoice, "References": References, "Path": Path}
     exec(f"@node('X')\ndef f{source}", space)  # noqa: S102 - the text is ours
 
 
@@ -118,12 +120,24 @@ def declare(source: str) -> None:
         ("(x: Annotated[int, Range(0, 5)] = 6) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "outside 0..5"),
         ("(x: Annotated[str, Choice(['a'])] = 'b') -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "not one of"),
         ("(x: list = []) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "can be changed"),
+        ("(**x: Lazy[int]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", r"\*\*x cannot be Lazy\[\.\.\.\]; declare each"),
+        ("(**x: list[int]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", r"\*\*x cannot be list"),
+        ("(**x: Annotated[Path, FileChoice('vae')]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "cannot be FileChoice"),
+        ("(**x: Annotated[str, References(print)]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "cannot be References"),
+        (
+            "(x: Annotated[Path, FileChoice('vae')] = 'a.pt') -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''",
+            "parameter 'x': the default 'a.pt' names a file, which may not be there",
+        ),
         ("(x: 5) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "not a port type"),
     ],
 )
 def test_what_is_left_unsaid_is_refused(source, message):
     with pytest.raises(DeclarationError, match=message):
         declare(source)
+
+
+def test_a_file_may_be_left_out():
+    declare("(x: Annotated[Path | None, FileChoice('vae')] = None) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''")
 
 
 def test_two_functions_cannot_declare_one_kind():

@@ -111,6 +111,7 @@ def test_seeds_give_different_faces_and_the_same_seed_the_same(engine: Engine) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_two_hundred_random_prompts_are_followed(engine: Engine) -> None:
     asked = score.prompts(200)
     made = score.generate(functools.partial(_paint, engine), asked)

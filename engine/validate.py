@@ -217,6 +217,8 @@ class Checked:
             wanted = self.effects if not self.problems else tuple(dict.fromkeys([*self.effects, *self._unsound_effects()]))
             blocking = {id(p) for p in self._blocking(wanted)}
             problems.extend(p for p in self.problems if id(p) in blocking or p.code == "unknown-kind")
+            if not wanted:
+                problems = [p for p in self.problems if not p.warning]
             if not wanted and not problems:
                 help_ = "add a node such as SaveImage, or name a target" if graph.nodes else "the workflow is empty"
                 problems.append(Problem("no-outputs", "the workflow has no output node", hint=help_))

@@ -43,10 +43,8 @@ def validate(files: tuple[str, ...], *, as_json: bool, **given: Any) -> int:
             checked.require(None, source=source)
         except WorkflowInvalid as error:
             problems.extend(p for p in error.problems if p not in checked.problems)
-            bad += 1
-            is_sound = False
-        else:
-            is_sound = True
+        is_sound = all(problem.warning for problem in problems)
+        bad += not is_sound
         report_problems(problems, source, as_json=as_json)
         if as_json:
             emit({"type": "file", "file": source, "valid": is_sound, "nodes": len(graph)})

@@ -20,13 +20,13 @@ from engine.calls import NotReady, Pending, calls_of, merged, unpacked, with_lis
 from engine.coroutines import CoroutineThread
 from engine.errors import CycleError, NodeFailed, RunCancelled, UnencodableValue, WeftError
 from engine.events import NodeErred, NodeExpanded, NodeFinished, NodeProgress, NodeSkipped, NodeStarted
-from engine.fingerprint import FileDigests, digest, keys
+from engine.fingerprint import Bound, FileDigests, digest, keys
 from engine.graph import Link
 from engine.plan import plan
 from engine.schedule import Schedule
 from engine.subgraph import Surroundings, identities, prepared
 from engine.types import Expansion, Shown
-from engine.validate import Checked
+from engine.validate import Checked, CheckedNode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from engine.schedule import Task
     from engine.schema import Catalog
     from engine.subgraph import Subgraph
-    from engine.validate import CheckedNode
 
 _PARTS = frozenset({"MODEL", "CLIP", "VAE"})
 """Port types of what a checkpoint may lack."""
@@ -506,7 +505,10 @@ class _Execution:
             return True
         if not node.kind.has_files:
             return False
-        alone = Checked(self.job.checked.graph, {node.id: node}, ())
+        # A part of a subgraph: the key names the values that it was given by their origin, which its node still knows.
+        given = {name: value for name, value in node.node.inputs.items() if type(value) is Bound}
+        named = CheckedNode(node.id, node.node, node.kind, {**node.literals, **given}, node.links, node.folders)
+        alone = Checked(self.job.checked.graph, {node.id: named}, ())
         try:
             return keys(alone, self.job.files, salt=self.job.salt, outer=self.keys)[node.id] != task.step.key
         except (WeftError, OSError):

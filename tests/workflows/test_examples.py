@@ -22,8 +22,8 @@ WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
 PICTURES = {"variations": 4, "two_prompts": 2}
 """How many pictures a workflow paints, where it is not one."""
 
-SIDES = {"hires_fix": 192}
-"""How wide and high they are in pixels, where it is not 128."""
+SIDE_PX = 128
+"""How wide and high they are."""
 
 MIN_SPREAD = 20
 """Of the brightness of a picture that shows something, as a standard deviation of 0..255."""
@@ -46,9 +46,8 @@ def test_it_paints_pictures_that_can_be_run_again(path: Path, engine: Engine) ->
     files = engine.run(path).files
     assert len(files) == PICTURES.get(path.stem, 1)
     painted = [pixels(file) for file in files]
-    side = SIDES.get(path.stem, 128)
     for picture in painted:
-        assert picture.shape == (side, side, 3)
+        assert picture.shape == (SIDE_PX, SIDE_PX, 3)
         assert picture.std() > MIN_SPREAD
         assert np.abs(np.diff(picture, axis=1)).mean() < MIN_SPREAD  # a picture, not noise
     for other in painted[1:]:

@@ -61,7 +61,7 @@ def decide_and_do() -> None:
     """What a run would do, and why, without doing it."""
     with Engine() as engine:
         engine.run("workflows/portrait.json")
-        plan = engine.explain("workflows/portrait.json", overrides={"Sampler.seed": 2})
+        plan = engine.explain("workflows/portrait.json", overrides={"Sampler.seed": 7})
         assert [(step.node.title, step.reason.value) for step in plan.steps] == [
             ("Sampler", "changed"),
             ("Decode", "changed"),

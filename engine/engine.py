@@ -40,6 +40,9 @@ _TURN_S = 0.1
 _MEMORY_LIMIT = 200_000
 """How many calls are remembered, so that reasons can be told."""
 
+_KEPT_OBJECTS = 20
+"""About how many objects a run keeps of each node."""
+
 MEMORY_SHARE = 0.4
 """Share of the machine's memory that kept results may take, models included."""
 
@@ -215,7 +218,7 @@ class Engine:
             outcome = Outcome()
             status = "failed"
             try:
-                with _rare_collection():
+                with _rare_collection(len(steps.steps)):
                     execute(
                         steps,
                         job,
@@ -230,7 +233,7 @@ class Engine:
                 status = "cancelled"
                 raise
             finally:
-                with self._lock:
+                with self._lock, _no_collection():
                     self._remember(outcome, checked)
                 self._files.save()
                 _emit_last(emit, RunFinished(run_id, status, time.perf_counter() - started))
@@ -320,10 +323,10 @@ def _emit_last(emit: Sink, event: RunFinished) -> None:
 
 
 @contextmanager
-def _rare_collection() -> Iterator[None]:
-    """Fewer garbage collections while nodes run: what a run builds is plain data that stays until its end."""
+def _rare_collection(steps: int) -> Iterator[None]:
+    """Fewer garbage collections while `steps` nodes run: what the run itself builds is plain data that stays."""
     before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 50_000), max(before[1], 20), max(before[2], 100))
+    gc.set_threshold(max(before[0], 50_000 + _KEPT_OBJECTS * steps), max(before[1], 20), max(before[2], 100))
     try:
         yield
     finally:

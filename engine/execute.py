@@ -276,22 +276,25 @@ class _Execution:
     def run(self) -> Outcome:
         """Run everything."""
         schedule, cancellation = self.schedule, self.cancellation
-        ready = schedule.ready
         for target in self.targets:  # what is known now may be let go before the run ends
             if self.keys[target] not in schedule.pending:
                 self.need(None, target)
         while True:
-            while ready or self.in_flight:
+            while schedule.has_turns or self.in_flight:
                 if cancellation.is_set:
                     raise RunCancelled
-                if self.in_flight and (not ready or not self.inbox.empty()):
+                if self.in_flight and not self.inbox.empty():
                     self.collect()
                     continue
                 task = schedule.pop()
-                if task.is_done:
+                if task is None:
+                    if self.in_flight:
+                        self.collect()
                     continue
                 if task.parts is not None:
                     self.assemble(task)
+                elif self.outcome.failed_keys and (culprit := self.culprit(task)) is not None:
+                    self.skip(task, culprit)
                 else:
                     self.step(task)
                 if self.sink_error is not None:
@@ -303,12 +306,12 @@ class _Execution:
             key = self.keys[target]
             if key not in self.outcome.values and key in schedule.values:
                 self.outcome.values[key] = Result(schedule.values[key])
-        self.outcome.added = [task.step for task in schedule.tasks[self.planned :]]
+        self.outcome.added = schedule.added(self.planned)
         return self.outcome
 
     def stuck(self) -> None:
         """Nothing is ready and nothing is under way, yet tasks wait: a subgraph waits for itself."""
-        left = [task for task in self.schedule.tasks if not task.is_done]
+        left = list(self.schedule.open.values())
         self.schedule.pending.clear()
         path = [task.step.node.id for task in left]
         culprit = left[0].origin
@@ -357,7 +360,7 @@ class _Execution:
                     inputs[kind.run_parameter] = _Handle(self, node.id)
                 raw = kind.function(**inputs)
                 if type(raw) is not Expansion:
-                    self.finish(task, *unpacked(kind, raw))
+                    self.finish(task, *(((raw,), None) if kind.is_value else unpacked(kind, raw)))
                     return
                 self.returned(task, [raw])
                 return
@@ -409,10 +412,10 @@ class _Execution:
             self.emit(message)
             return
         self.in_flight -= 1
-        task = self.schedule.tasks[message.task]
-        inputs, task.inputs = task.inputs or {}, None
-        if task.is_done:
+        task = self.schedule.open.get(message.task)
+        if task is None:
             return
+        inputs, task.inputs = task.inputs or {}, None
         try:
             if message.error is not None:
                 raise message.error  # noqa: TRY301 - the same path as for plain nodes
@@ -559,6 +562,15 @@ class _Execution:
         )
         error.__cause__ = cause
         return error
+
+    def culprit(self, task: Task) -> str | None:
+        """Id of the failed node that a task depends on, or None. A lazy input is none that it depends on."""
+        node, failed = task.step.node, self.outcome.failed_keys
+        ports = node.kind.inputs
+        for name, (source, _) in node.links.items():
+            if self.keys[source] in failed and not (name in ports and ports[name].lazy):
+                return failed[self.keys[source]]
+        return None
 
     def skip(self, task: Task, cause: str) -> None:
         """Leave out a task that depends on a failed one, and all that depend on it."""

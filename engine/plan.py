@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from engine.fingerprint import canonical
 
@@ -42,8 +42,7 @@ class Known(Protocol):
         """Whether the result of the call `key` is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What ran last under an id."""
 
     key: bytes
@@ -180,7 +179,7 @@ def plan(
     reasons, stopped = _walked(checked, keys, roots, known, force, scheduled, covered)
     memory = history if history is not None else {}
     steps = []
-    for node_id in sorted(reasons, key=place.__getitem__):
+    for node_id in nodes if len(reasons) == len(nodes) else sorted(reasons, key=place.__getitem__):
         key, reason, before = keys[node_id], reasons[node_id], memory.get(node_id)
         if reason is Reason.FIRST:
             if key in seen:
@@ -188,6 +187,8 @@ def plan(
             elif before is not None:
                 reason = Reason.CHANGED
         steps.append(Step(nodes[node_id], key, reason, before))
+    if not stopped:  # the walk saw everything that the targets depend on
+        checked.remember_cone(wanted, tuple([step.node.id for step in steps]))
     return Plan(wanted, _without_twins(steps, stopped), len(checked.ordered_cone(wanted)), checked, keys, stopped)
 
 

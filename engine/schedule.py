@@ -1,6 +1,9 @@
 """Which steps of a run can go on, and which values must stay for those that come.
 
-A task waits for the keys that it needs; when the last is there, its index goes on a heap, and the lowest index runs next.
+Steps come sources first, so that going through them in order finds nearly all of them ready: what a step needs is there
+when its turn comes. One whose turn comes too early (it needs a coroutine, a subgraph, a step that was added late) is
+parked until the last key that it waits for is there; parked steps that are ready again go first.
+
 A value stays while somebody counts on it. What is kept elsewhere is fetched only when it is used.
 """
 
@@ -10,7 +13,7 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.cache.store import Store
     from engine.plan import Step
@@ -64,26 +67,36 @@ class Schedule:
         store: Where results are kept.
         keys: The key of every node; kept up to date by whoever adds nodes.
         retained: Keys whose values stay to the end.
+
+    Attributes:
+        open: Tasks that had their turn and are not done, by index.
+        pending: Keys that are to come.
+        values: The values that stay, by key.
     """
 
     def __init__(self, store: Store, keys: Mapping[str, bytes], retained: Iterable[bytes]) -> None:
         self.store = store
         self.keys = keys
         self.retained = set(retained)
-        self.tasks: list[Task] = []
-        self.ready: list[int] = []
+        self.open: dict[int, Task] = {}
         self.pending: set[bytes] = set()
         self.values: dict[bytes, tuple[Any, ...]] = {}
+        self._steps: list[Step] = []
+        self._parents: dict[int, Task] = {}
+        self._turn = 0
+        self._ready: list[int] = []
         self._uses: dict[bytes, int] = {}
         self._waiters: dict[bytes, list[Task]] = {}
 
-    def add(self, steps: Iterable[Step], parent: Task | None = None) -> None:
+    def add(self, steps: Sequence[Step], parent: Task | None = None) -> None:
         """Take steps in, sources first. What is neither under way nor there is taken to be in the store."""
-        keys, pending, uses, tasks = self.keys, self.pending, self._uses, self.tasks
+        keys, uses = self.keys, self._uses
+        if parent is not None:
+            first = len(self._steps)
+            self._parents.update(dict.fromkeys(range(first, first + len(steps)), parent))
+        self._steps.extend(steps)
+        self.pending.update([step.key for step in steps])
         for step in steps:
-            task = Task(len(tasks), step, parent)
-            tasks.append(task)
-            pending.add(step.key)
             node = step.node
             ports = None if node.kind.is_plain else node.kind.inputs
             for name, (source, _) in node.links.items():
@@ -91,19 +104,46 @@ class Schedule:
                     continue
                 key = keys[source]
                 uses[key] = uses.get(key, 0) + 1
-                if key in pending:
-                    self._waiters.setdefault(key, []).append(task)
-                    task.waiting += 1
-            if not task.waiting:
-                heapq.heappush(self.ready, task.index)
 
-    def pop(self) -> Task:
-        """The next task that can go on."""
-        return self.tasks[heapq.heappop(self.ready)]
+    def added(self, since: int) -> list[Step]:
+        """The steps that were taken in after the first `since`."""
+        return self._steps[since:]
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether `pop` may have a task."""
+        return self._turn < len(self._steps) or bool(self._ready)
+
+    def pop(self) -> Task | None:
+        """The next task that can go on, or None if all that are left wait."""
+        ready, steps = self._ready, self._steps
+        while ready:
+            task = self.open.get(heapq.heappop(ready))
+            if task is not None:
+                return task
+        while self._turn < len(steps):
+            index = self._turn
+            self._turn = index + 1
+            step = steps[index]
+            task = self.open[index] = Task(index, step, self._parents.get(index))
+            if self._can_start(task):
+                return task
+        return None
+
+    def _can_start(self, task: Task) -> bool:
+        """Whether everything that a new task needs is there; it is parked where not."""
+        pending, keys = self.pending, self.keys
+        node = task.step.node
+        ports = None if node.kind.is_plain else node.kind.inputs
+        for name, (source, _) in node.links.items():
+            key = keys[source]
+            if key in pending and (ports is None or name not in ports or not ports[name].lazy):
+                self.wait(task, key)
+        return not task.waiting
 
     def wake(self, task: Task) -> None:
         """Let a task go on."""
-        heapq.heappush(self.ready, task.index)
+        heapq.heappush(self._ready, task.index)
 
     def outputs(self, key: bytes) -> tuple[Any, ...] | None:
         """The value of a key from memory or store, or None if it is nowhere."""
@@ -136,11 +176,10 @@ class Schedule:
         self.pending.discard(key)
         waiters = self._waiters.pop(key, None)
         if waiters is not None:
-            ready = self.ready
             for task in waiters:
                 task.waiting -= 1
                 if not task.waiting and not task.is_done:
-                    heapq.heappush(ready, task.index)
+                    self.wake(task)
 
     def abandon(self, key: bytes) -> list[Task]:
         """The value of a key will not come; returns who waited for it."""
@@ -150,6 +189,7 @@ class Schedule:
     def release(self, task: Task) -> None:
         """Let go of the values that only `task` still counted on."""
         task.is_done = True
+        self.open.pop(task.index, None)
         node = task.step.node
         ports = None if node.kind.is_plain else node.kind.inputs
         uses, keys = self._uses, self.keys

@@ -225,6 +225,11 @@ class Kind:
         return not (self.is_async or self.whole_lists or any(port.lazy for port in self.inputs.values()))
 
     @cached_property
+    def is_value(self) -> bool:
+        """Whether what the function returns is its one output as it stands."""
+        return self.single and self.show_output is None and len(self.outputs) == 1 and not self.outputs[0].is_list
+
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """Names of the inputs that must be given."""
         return tuple(port.name for port in self.inputs.values() if port.required)

@@ -177,10 +177,15 @@ class Checked:
                     front.extend([source for source, _ in nodes[node_id].links.values() if source in nodes])
             place = self.place
             cone = tuple(nodes) if len(seen) == len(nodes) else tuple(sorted(seen, key=place.__getitem__))
-            if len(cones) >= _CONES:
-                cones.clear()
-            cones[targets] = cone
+            self.remember_cone(targets, cone)
         return cone
+
+    def remember_cone(self, targets: tuple[str, ...], cone: tuple[str, ...]) -> None:
+        """Take over what `ordered_cone` would find, from whoever saw it on the way."""
+        cones = self._shared.setdefault("cones", {})
+        if len(cones) >= _CONES:
+            cones.clear()
+        cones[targets] = cone
 
     @cached_property
     def effects(self) -> tuple[str, ...]:

@@ -69,8 +69,8 @@ class Cond:
         options: Everything that limits or extends the entry; the names that sampling knows are
             `strength` (float), `area` ((h, w, y, x) in latent cells or ("percentage", h, w, y, x)),
             `mask` ([B, H, W]), `mask_strength` (float), `set_area_to_bounds` (bool),
-            `start_percent`, `end_percent` (float), and for inpainting models `concat_mask` ([B, H, W]) and
-            `concat_latent` ([B, C, h, w] in the VAE's scale).
+            `start_percent`, `end_percent` (float), `controls` (a tuple of what steers the network from beside it), and
+            for inpainting models `concat_mask` ([B, H, W]) and `concat_latent` ([B, C, h, w] in the VAE's scale).
         extra: Further tensors of the family for `Model.denoised`, one row or as many as the latent has; those of four
             dimensions are maps over latent cells.
     """
@@ -189,7 +189,16 @@ class Model(Protocol):
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
 
-    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+    def denoised(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        *,
+        extra: Mapping[str, Tensor],
+        controls: tuple[Any, ...] = (),
+        hooks: tuple[Any, ...] = (),
+    ) -> Tensor:
         """Predict the clean latent for R rows in one forward pass.
 
         Args:
@@ -197,6 +206,8 @@ class Model(Protocol):
             sigma: [R] noise level of each row.
             context: [R, T, D] cross-attention context.
             extra: Further per-row tensors of the family (`pooled`, ...).
+            controls: What steers the network from beside it (ControlNets, T2I-adapters), see `Cond.options`.
+            hooks: Changes to the network for this pass alone, after those of the model.
 
         Returns:
             [R, C, h, w] float32.

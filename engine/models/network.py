@@ -72,7 +72,16 @@ class DiffusionModel:
         devices.prepare()
         return self.weights.module(self.patches)
 
-    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+    def denoised(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        *,
+        extra: Mapping[str, Tensor],
+        controls: tuple[Any, ...] = (),
+        hooks: tuple[Any, ...] = (),
+    ) -> Tensor:
         """Predict the clean latent for R rows in one forward pass.
 
         Args:
@@ -80,6 +89,8 @@ class DiffusionModel:
             sigma: [R] noise level of each row.
             context: [R, T, D] cross-attention context.
             extra: `concat`: [R, in_channels - C, h, w], joined to the scaled input; inpainting models need it.
+            controls: What steers the network from beside it.
+            hooks: Changes to the network for this pass alone.
 
         Returns:
             [R, C, h, w] float32.
@@ -88,6 +99,9 @@ class DiffusionModel:
             OutOfMemory: if the device has no room for the pass.
             WeftError: if an inpainting model is given no `concat`.
         """
+        if controls or hooks:
+            msg = f"cannot steer or change the {self.family} network of {self.weights.source} while it runs"
+            raise WeftError(msg)
         schedule, dtype, device = self.schedule, self.dtype, self.device
         given = schedule.network_input(x, sigma).to(device, dtype)
         if self.in_channels != given.shape[1]:

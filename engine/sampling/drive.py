@@ -78,7 +78,14 @@ def sample(
         try:
             request = next(passes)
             while True:
-                answer = model.denoised(request.x, request.sigma, request.context, extra=request.extra)
+                answer = model.denoised(
+                    request.x,
+                    request.sigma,
+                    request.context,
+                    extra=request.extra,
+                    controls=request.controls,
+                    hooks=request.hooks,
+                )
                 request = passes.send(answer)
         except StopIteration as end:
             result: Tensor = end.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,12 +31,16 @@ class Forward:
         sigma: [R] noise level of each row.
         context: [R, T, D] cross-attention context.
         extra: Further tensors of the family, R rows each.
+        controls: What steers the network from beside it in this pass.
+        hooks: Changes to the network for this pass alone.
     """
 
     x: Tensor
     sigma: Tensor
     context: Tensor
     extra: Mapping[str, Tensor]
+    controls: tuple[Any, ...] = ()
+    hooks: tuple[Any, ...] = ()
 
 
 Passes: TypeAlias = Generator[Forward, Tensor, Tensor]
@@ -51,6 +55,7 @@ class _Batch:
     context: Tensor
     extra: Mapping[str, Tensor]
     area: Area | None
+    controls: tuple[Any, ...]
 
     @property
     def is_plain(self) -> bool:
@@ -131,6 +136,7 @@ def _agree(one: Region, other: Region) -> bool:
     tokens, others = one.context.shape[1], other.context.shape[1]
     return (
         (one.area or ())[:2] == (other.area or ())[:2]
+        and one.controls == other.controls
         and one.context.shape[2:] == other.context.shape[2:]
         and math.lcm(tokens, others) <= LONGEST_REPEAT * min(tokens, others)
         and {name: value.shape for name, value in one.extra.items()}
@@ -147,6 +153,7 @@ def _batch(members: Sequence[tuple[bool, Region]]) -> _Batch:
         context=torch.cat(contexts),
         extra={name: torch.cat([region.extra[name] for region in members_regions]) for name in members_regions[0].extra},
         area=members_regions[0].area,
+        controls=members_regions[0].controls,
     )
 
 
@@ -157,4 +164,4 @@ def _forward(batch: _Batch, x: Tensor, sigma: float) -> Forward:
     else:
         joined = torch.cat([region.crop(x) for _, region in batch.members])
     level = torch.full((joined.shape[0],), sigma, device=x.device)
-    return Forward(joined, level, batch.context, batch.extra)
+    return Forward(joined, level, batch.context, batch.extra, batch.controls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Region:
         weight: Weight of its answer: a number, or [B, 1, h, w] over the area.
         first_sigma: Highest noise level at which it is active.
         last_sigma: Lowest noise level at which it is active.
+        controls: What steers the network from beside it.
     """
 
     context: Tensor
@@ -44,6 +45,7 @@ class Region:
     weight: float | Tensor = 1.0
     first_sigma: float = float("inf")
     last_sigma: float = 0.0
+    controls: tuple[Any, ...] = ()
 
     def is_active(self, sigma: float) -> bool:
         """Whether it takes part at noise level `sigma`."""
@@ -163,6 +165,7 @@ def _region(cond: Cond, shape: Sequence[int], schedule: NoiseSchedule, device: t
         weight=_weight(options, area, shape, device),
         first_sigma=float("inf") if start is None else schedule.percent_to_sigma(start),
         last_sigma=0.0 if end is None else schedule.percent_to_sigma(end),
+        controls=options.get("controls", ()),
     )
 
 

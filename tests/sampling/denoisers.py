@@ -61,7 +61,7 @@ class ContextModel:
     dtype: torch.dtype = torch.float32
     passes: list[tuple[torch.Size, list[float]]] = field(default_factory=list)
 
-    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor], **_: object) -> Tensor:
         assert sigma.shape[0] == context.shape[0] == x.shape[0]
         assert all(value.shape[0] == x.shape[0] for value in extra.values())
         self.passes.append((x.shape, [] if x.is_meta else context[:, 0, 0].tolist()))
@@ -72,7 +72,7 @@ class ContextModel:
 class GaussianModel(ContextModel):
     """The exact model of normal data around the first number of its context."""
 
-    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor]) -> Tensor:
+    def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor], **_: object) -> Tensor:
         centre = super().denoised(x, sigma, context, extra=extra)
         return centre + gaussian_denoised(x - centre, sigma.reshape(-1, 1, 1, 1))
 

@@ -1,7 +1,7 @@
 """Devices: the only module that asks torch what there is.
 
-Nothing is asked at import. `prepare` is called before transformers or diffusers are imported: both import torchvision
-where it is installed, and a torchvision that was built for another torch fails there.
+Nothing is asked at import. `prepare` is called before transformers, diffusers or spandrel are imported: they import
+torchvision where it is installed, and a torchvision that was built for another torch fails there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +43,7 @@ _kept: list[Any] = []
 """Operator libraries: a definition lives only as long as its library object."""
 
 _prepared = False
+_preparing = threading.Lock()
 
 
 def pick(name: str = "auto") -> torch.device:
@@ -139,16 +142,20 @@ def release(device: torch.device) -> None:
 
 
 def prepare() -> None:
-    """Make importing transformers and diffusers safe, whether torchvision is absent, broken or sound. Idempotent.
+    """Make importing transformers, diffusers and spandrel safe, whether torchvision is absent, broken or sound.
 
     A torchvision whose compiled part does not fit this torch fails at import, as it registers against operators that
     nobody defined. Weft needs none of them, so their schemas are defined and the import is tried again; if that fails
-    too, torchvision counts as absent for this process.
+    too, torchvision counts as absent for this process. Idempotent; threads wait for the first that calls.
     """
     global _prepared  # noqa: PLW0603 - whether this process was prepared is a fact about the process
-    if _prepared:
-        return
-    _prepared = True
+    with _preparing:
+        if not _prepared:
+            _prepare()
+            _prepared = True
+
+
+def _prepare() -> None:
     if importlib.util.find_spec("torchvision") is None or _imports("torchvision"):
         return
     import torch
@@ -163,9 +170,11 @@ def prepare() -> None:
 
 
 def _imports(package: str) -> bool:
-    """Whether `package` imports; what a failed attempt left behind is removed."""
+    """Whether `package` imports, however loudly; what a failed attempt left behind is removed."""
     try:
-        importlib.import_module(package)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a torchvision without its codecs warns, which is an error in tests
+            importlib.import_module(package)
     except Exception:  # noqa: BLE001 - a broken extension may raise anything; the caller repairs or hides it
         for name in [n for n in sys.modules if n == package or n.startswith(package + ".")]:
             del sys.modules[name]

@@ -68,6 +68,7 @@ from torchvision import part
 def nms(dets, scores, iou_threshold):
     return dets
 """
+LOUD = "import warnings\nwarnings.warn('no codecs')\nfrom torchvision import part"
 BEYOND_REPAIR = "from torchvision import part\nraise ImportError('libcudart.so.99')"
 SOUND = "from torchvision import part"
 
@@ -92,17 +93,36 @@ def _install(folder, content):
     (folder / "torchvision" / "__init__.py").write_text(content)
 
 
-@pytest.mark.parametrize("content", [BROKEN, SOUND], ids=["of another torch", "sound"])
+@pytest.mark.parametrize("content", [BROKEN, SOUND, LOUD], ids=["of another torch", "sound", "sound but loud"])
 def test_a_torchvision_of_another_torch_imports_as_a_sound_one_does(content, tmp_path):
     _install(tmp_path, content)
 
-    _run(PREPARE + "assert found\nimport torchvision.part", tmp_path)
+    _run(f"import warnings; warnings.simplefilter('error')\n{PREPARE}assert found\nimport torchvision.part", tmp_path)
 
 
 def test_a_torchvision_beyond_repair_counts_as_absent(tmp_path):
     _install(tmp_path, BEYOND_REPAIR)
 
     _run(PREPARE + "assert not found", tmp_path)
+
+
+def test_threads_wait_until_the_first_is_done(tmp_path):
+    _install(tmp_path, f"import time\ntime.sleep(0.2)\n{BROKEN}")
+
+    _run(
+        """
+from concurrent.futures import ThreadPoolExecutor
+from engine import devices
+
+def imported(_):
+    devices.prepare()
+    import torchvision.part
+
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(imported, range(4)))
+""",
+        tmp_path,
+    )
 
 
 @pytest.mark.slow

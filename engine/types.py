@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from engine.folders import Folders
     from engine.graph import Graph
+    from engine.sampling.rules import Rules
 else:
     Tensor = object
 
@@ -180,6 +181,16 @@ class Model(Protocol):
     @property
     def in_channels(self) -> int:
         """C that the network reads; more than the latent's where it is also given a mask and a picture."""
+
+    @property
+    def rules(self) -> Rules:
+        """What changes guidance."""
+
+    def with_rules(self, rules: Rules) -> Model:
+        """This model with rules of guidance after those that it has."""
+
+    def with_schedule(self, schedule: NoiseSchedule) -> Model:
+        """This model sampled over other noise levels, or with its output read in another way."""
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import devices
 from engine.errors import OutOfMemory, WeftError
+from engine.sampling.rules import NO_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.weights import Patch, Weights
+    from engine.sampling.rules import Rules
     from engine.types import LatentFormat, NoiseSchedule
 
 
@@ -30,6 +32,7 @@ class DiffusionModel:
         latent_format: Scale of the latent space.
         in_channels: C that the network sees; more than the latent's where a mask and a masked picture are joined.
         patches: What changes the weights, in order.
+        rules: What changes guidance.
     """
 
     family: str
@@ -38,6 +41,7 @@ class DiffusionModel:
     latent_format: LatentFormat
     in_channels: int
     patches: tuple[Patch, ...] = ()
+    rules: Rules = NO_RULES
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +69,21 @@ class DiffusionModel:
             msg = f"cannot patch the {self.family} model of {self.weights.source}: it has no weight {unknown[0]!r}"
             raise WeftError(msg)
         return replace(self, patches=(*self.patches, patch))
+
+    def with_rules(self, rules: Rules) -> DiffusionModel:
+        """This model with rules of guidance after those that it has."""
+        return self._sharing(rules=self.rules.then(rules))
+
+    def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
+        """This model sampled over other noise levels, or with its output read in another way."""
+        return self._sharing(schedule=schedule)
+
+    def _sharing(self, **changes: Any) -> DiffusionModel:
+        """This model with what leaves its network as it is; the network is shared once it is built."""
+        changed = replace(self, **changes)
+        if "network" in self.__dict__:
+            changed.__dict__["network"] = self.network
+        return changed
 
     @cached_property
     def network(self) -> Any:

@@ -148,17 +148,18 @@ def sampling(
             tuple(entry.with_extra(concat=joined(entry.options, clean, place, latent_format)) for entry in entries)
             for entries in (positive, negative)
         )
-    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, model.device), cfg)
+    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, model.device), cfg, model.rules)
 
     steps = build(sampler_name, Start(x, levels, seed, schedule))
     total, reported = len(levels) - 1, -1
     try:
         request = next(steps)
         while True:
-            x = request.x if mask is None else mask.before(request.x, request.sigma)
+            kept = None if mask is None else mask.at(request.sigma, levels, model.rules.mask)
+            x = request.x if kept is None else kept.before(request.x, request.sigma)
             denoised = yield from guidance.denoised(x, request.sigma)
-            if mask is not None:
-                denoised = mask.after(denoised)
+            if kept is not None:
+                denoised = kept.after(denoised)
             if on_step is not None and request.step > reported:
                 reported = request.step
                 on_step(reported, total, denoised)

@@ -10,10 +10,11 @@ import torch
 from engine.sampling.space import cells, rows, to_model_space
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from engine.sampling.rules import MaskRule
     from engine.types import LatentFormat, NoiseSchedule
 
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
@@ -49,8 +50,17 @@ class NoiseMask:
             schedule: The model's noise levels.
         """
         batch, _, height, width = clean.shape
-        opened = rows(cells(mask.to(clean.device), height, width), batch)
+        return cls._opened(rows(cells(mask.to(clean.device), height, width), batch), clean, noise, schedule)
+
+    @classmethod
+    def _opened(cls, opened: Tensor, clean: Tensor, noise: Tensor, schedule: NoiseSchedule) -> NoiseMask:
         return cls(opened, 1.0 - opened, clean * (1.0 - opened), clean, noise, schedule)
+
+    def at(self, sigma: float, levels: Sequence[float], rule: MaskRule | None) -> NoiseMask:
+        """What a rule makes of this mask at level `sigma` of a sampling over `levels`."""
+        if rule is None:
+            return self
+        return self._opened(rule(self.open, sigma, levels, self.schedule), self.clean, self.noise, self.schedule)
 
     def before(self, x: Tensor, sigma: float) -> Tensor:
         """What the network is given for `x` at level `sigma`."""

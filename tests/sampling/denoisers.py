@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 import torch
 
+from engine.sampling.rules import NO_RULES, Rules
 from engine.sampling.schedule import DiscreteSchedule
 from engine.types import Cond, Conditioning, LatentFormat
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.sampling.samplers import Steps
+    from engine.types import NoiseSchedule
 
 
 def gaussian_denoised(x: Tensor, sigma: Tensor | float, spread: float = 0.5) -> Tensor:
@@ -59,7 +61,14 @@ class ContextModel:
     in_channels: int = 4
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    rules: Rules = NO_RULES
     passes: list[tuple[torch.Size, list[float]]] = field(default_factory=list)
+
+    def with_rules(self, rules: Rules) -> Self:
+        return replace(self, rules=self.rules.then(rules))
+
+    def with_schedule(self, schedule: NoiseSchedule) -> Self:
+        return replace(self, schedule=schedule)
 
     def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor], **_: object) -> Tensor:
         assert sigma.shape[0] == context.shape[0] == x.shape[0]

@@ -1,0 +1,140 @@
+"""Rules of guidance: what a model carries to change how answers become one denoised latent. Never imports torch.
+
+At each noise level the network answers the positive and the negative conditioning. Then, in this order,
+
+1. the rules in `pre` change the answers,
+2. the rule `combine` makes one latent of them, in place of D_u + (D_c - D_u) * cfg,
+3. the rules in `post` change that latent; they may ask the network again.
+
+A rule is a plain function of a `Moment`. One that remembers something from step to step has a method `begun`, which
+gives a fresh one for each sampling, so that a model stays the value that it is:
+
+    def blurred(moment: Moment) -> Tensor:
+        return blur(moment.denoised)
+
+    def perturbed(moment: Moment) -> Passes:
+        worse = yield from moment.positive(hooks=(my_hook,))
+        return moment.denoised + (moment.cond - worse) * 3.0
+
+    model.with_rules(Rules(post=(blurred, perturbed)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from engine.sampling.guidance import Passes
+    from engine.types import NoiseSchedule
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """What rules see of one noise level.
+
+    Attributes:
+        x: [B, C, h, w] the noisy latent in model space.
+        sigma: Its noise level.
+        cfg: Guidance scale.
+        cond: [B, C, h, w] the denoised latent for the positive conditioning.
+        uncond: [B, C, h, w] that for the negative one; zeros where `cfg` is 1 and it was not asked for.
+        denoised: [B, C, h, w] the result so far; `cond` until the answers are combined.
+        ask: (side, x, hooks) to the passes that answer; `positive` and `negative` call it.
+    """
+
+    x: Tensor
+    sigma: float
+    cfg: float
+    cond: Tensor
+    uncond: Tensor
+    denoised: Tensor
+    ask: Callable[[int, Tensor, tuple[Any, ...]], Passes]
+
+    def positive(self, x: Tensor | None = None, *, hooks: tuple[Any, ...] = ()) -> Passes:
+        """Ask the network again for the positive conditioning.
+
+        Args:
+            x: [B, C, h, w] another noisy latent at the same level.
+            hooks: Changes to the network for these passes alone.
+        """
+        return self.ask(0, self.x if x is None else x, hooks)
+
+    def negative(self, x: Tensor | None = None, *, hooks: tuple[Any, ...] = ()) -> Passes:
+        """Ask the network again for the negative conditioning; as `positive`."""
+        return self.ask(1, self.x if x is None else x, hooks)
+
+
+Pre: TypeAlias = Callable[[Moment], Moment]
+"""Gives the moment with other answers."""
+
+Combine: TypeAlias = Callable[[Moment], "Tensor"]
+"""Makes one denoised latent of both answers."""
+
+Post: TypeAlias = Callable[[Moment], "Tensor | Passes"]
+"""Changes the denoised latent; as a generator it may ask the network again."""
+
+MaskRule: TypeAlias = Callable[["Tensor", float, "Sequence[float]", "NoiseSchedule"], "Tensor"]
+"""(noise mask [B, 1, h, w], level, all levels of the sampling, trained levels) to the mask at that level."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A rule that remembers something from one step to the next."""
+
+    def begun(self) -> Any:
+        """The same rule with nothing remembered, for one sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a model changes about guidance.
+
+    Attributes:
+        pre: Change the answers, in order.
+        combine: Makes one latent of the answers; None for classifier-free guidance.
+        post: Change the result, in order.
+        mask: Changes the noise mask from level to level.
+        keeps_negative: Whether the negative conditioning is asked for even where the scale is 1.
+    """
+
+    pre: tuple[Pre, ...] = ()
+    combine: Combine | None = None
+    post: tuple[Post, ...] = ()
+    mask: MaskRule | None = None
+    keeps_negative: bool = False
+
+    def then(self, later: Rules) -> Rules:
+        """These rules with later ones after them; there is one `combine` and one `mask`, and the last counts."""
+        return Rules(
+            pre=self.pre + later.pre,
+            combine=later.combine or self.combine,
+            post=self.post + later.post,
+            mask=later.mask or self.mask,
+            keeps_negative=self.keeps_negative or later.keeps_negative,
+        )
+
+    def begun(self) -> Rules:
+        """These rules with nothing remembered, for one sampling."""
+        return Rules(
+            pre=tuple(map(_begun, self.pre)),
+            combine=_begun(self.combine),
+            post=tuple(map(_begun, self.post)),
+            mask=self.mask,
+            keeps_negative=self.keeps_negative,
+        )
+
+
+NO_RULES = Rules()
+
+
+def _begun(rule: R) -> R:
+    fresh: R = rule.begun() if isinstance(rule, Remembering) else rule
+    return fresh

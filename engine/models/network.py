@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from engine.models.hooks import Control, Hook
+    from engine.models.unet import Residuals, UNet
     from engine.models.weights import Patch, Weights
     from engine.sampling.rules import Rules
     from engine.types import LatentFormat, NoiseSchedule
@@ -33,6 +35,8 @@ class DiffusionModel:
         in_channels: C that the network sees; more than the latent's where a mask and a masked picture are joined.
         patches: What changes the weights, in order.
         rules: What changes guidance.
+        hooks: What changes the network while it runs, in order.
+        origin: The value with the same weights and patches whose module this one uses; None for its own.
     """
 
     family: str
@@ -42,6 +46,8 @@ class DiffusionModel:
     in_channels: int
     patches: tuple[Patch, ...] = ()
     rules: Rules = NO_RULES
+    hooks: tuple[Hook, ...] = ()
+    origin: DiffusionModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +74,7 @@ class DiffusionModel:
         if unknown := [name for name in patch.changes if name not in self.weights.tensors]:
             msg = f"cannot patch the {self.family} model of {self.weights.source}: it has no weight {unknown[0]!r}"
             raise WeftError(msg)
-        return replace(self, patches=(*self.patches, patch))
+        return replace(self, patches=(*self.patches, patch), origin=None)
 
     def with_rules(self, rules: Rules) -> DiffusionModel:
         """This model with rules of guidance after those that it has."""
@@ -78,18 +84,28 @@ class DiffusionModel:
         """This model sampled over other noise levels, or with its output read in another way."""
         return self._sharing(schedule=schedule)
 
-    def _sharing(self, **changes: Any) -> DiffusionModel:
-        """This model with what leaves its network as it is; the network is shared once it is built."""
-        changed = replace(self, **changes)
-        if "network" in self.__dict__:
-            changed.__dict__["network"] = self.network
-        return changed
+    def with_hook(self, hook: Hook) -> DiffusionModel:
+        """This model with `hook` after those that it has."""
+        return self._sharing(hooks=(*self.hooks, hook))
 
-    @cached_property
+    def _sharing(self, **changes: Any) -> DiffusionModel:
+        """This model with what leaves its weights as they are; the two share one module."""
+        return replace(self, origin=self.origin or self, **changes)
+
+    @property
     def network(self) -> Any:
         """The module, built at first use and kept as long as the value."""
+        return self.unet.module
+
+    @cached_property
+    def unet(self) -> UNet:
+        """The module's blocks, in the order of a pass."""
+        if self.origin is not None:
+            return self.origin.unet
         devices.prepare()
-        return self.weights.module(self.patches)
+        from engine.models.unet import UNet
+
+        return UNet(self.weights.module(self.patches))
 
     def denoised(
         self,
@@ -108,26 +124,27 @@ class DiffusionModel:
             sigma: [R] noise level of each row.
             context: [R, T, D] cross-attention context.
             extra: `concat`: [R, in_channels - C, h, w], joined to the scaled input; inpainting models need it.
-            controls: What steers the network from beside it.
-            hooks: Changes to the network for this pass alone.
+            controls: What steers the network from beside it; their effects add up.
+            hooks: Changes to the network for this pass alone, after those of the model.
 
         Returns:
             [R, C, h, w] float32.
 
         Raises:
             OutOfMemory: if the device has no room for the pass.
-            WeftError: if an inpainting model is given no `concat`.
+            WeftError: if an inpainting model is given no `concat`, or a control fits another family.
         """
-        if controls or hooks:
-            msg = f"cannot steer or change the {self.family} network of {self.weights.source} while it runs"
-            raise WeftError(msg)
         schedule, dtype, device = self.schedule, self.dtype, self.device
-        given = schedule.network_input(x, sigma).to(device, dtype)
+        given = scaled = schedule.network_input(x, sigma).to(device, dtype)
         if self.in_channels != given.shape[1]:
             given = self._joined(given, extra)
         timestep = schedule.timestep(sigma).to(device)
+        context, vector = context.to(device, dtype), extra.get("vector")
+        hooks = (*self.hooks, *hooks)
+        level = float(sigma[0]) if hooks or controls else 0.0
         try:
-            output = self.network(given, timestep, context.to(device, dtype), return_dict=False)[0]
+            residuals = self._residuals(controls, scaled, timestep, context, vector, level)
+            output = self.unet(given, timestep, context, vector=vector, residuals=residuals, hooks=hooks, sigma=level)
         except (RuntimeError, MemoryError) as cause:
             if not devices.is_out_of_memory(cause):
                 raise
@@ -135,6 +152,24 @@ class DiffusionModel:
             msg = f"cannot denoise {list(x.shape)} on {device}: no memory left; use fewer or smaller pictures at once"
             raise OutOfMemory(msg, free_bytes=free) from cause
         return schedule.denoised(output.float(), sigma, x)
+
+    def _residuals(
+        self,
+        controls: tuple[Control, ...],
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        vector: Tensor | None,
+        sigma: float,
+    ) -> Residuals | None:
+        """What the controls that are active at level `sigma` add in a pass over the scaled latents `x`."""
+        total: Residuals | None = None
+        for control in controls:
+            control.require(self.family)
+            if control.is_active(self.schedule, sigma):
+                added = control.residuals(x, timestep, context, vector)
+                total = added if total is None else total + added
+        return total
 
     def _joined(self, given: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
         import torch

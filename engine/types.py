@@ -60,6 +60,14 @@ class Latent:
         return named
 
 
+@runtime_checkable
+class LatentOperation(Protocol):
+    """What is done to a latent, after sampling or at every step of it. Immutable, compared by its parameters."""
+
+    def __call__(self, latent: Tensor, /) -> Tensor:
+        """[B, C, h, w] or [B, C, F, h, w] to the same shape, on the same device; the argument stays as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cond:
     """One entry of a conditioning: what one forward pass of the network attends to.
@@ -382,6 +390,7 @@ PORT_TYPES: dict[Any, str] = {
     Mask: "MASK",
     Sigmas: "SIGMAS",
     Latent: "LATENT",
+    LatentOperation: "LATENT_OPERATION",
     Conditioning: "CONDITIONING",
     Model: "MODEL",
     TextEncoder: "CLIP",

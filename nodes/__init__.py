@@ -9,6 +9,7 @@ MODULES = (
     "latent",
     "latent_batch",
     "latent_math",
+    "latent_operations",
     "inpaint",
     "image",
     "image_files",

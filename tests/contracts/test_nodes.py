@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {"steps": 2, "width": 64, "height": 64, "x": 0, "y": 0, 
 
 FITTING: dict[str, dict[str, Any]] = {
     "ConditioningSetAreaPercentage": {"width": 0.5, "height": 0.5},
+    "LatentOperationSharpen": {"sharpen_radius": 3},
     "StringSubstring": {"start": 1, "end": 3},
 }
 """Values for the ports of kinds that need others."""
@@ -75,6 +76,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
     "MODEL": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("MODEL", "MODEL")),
     "CLIP": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("CLIP", "CLIP")),
     "VAE": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("VAE", "VAE")),
+    "LATENT_OPERATION": ("LatentOperationSharpen", {"sharpen_radius": 3}, Link("LATENT_OPERATION")),
     "SIGMAS": ("KarrasScheduler", {"steps": 2}, Link("SIGMAS")),
     "SAMPLER": ("KSamplerSelect", {"sampler_name": "euler"}, Link("SAMPLER")),
     "NOISE": ("RandomNoise", {"noise_seed": 1}, Link("NOISE")),

@@ -37,7 +37,7 @@ class ReinhardTonemap:
 
         Source: Reinhard et al. 2002, "Photographic tone reproduction for digital images", eq. 3.
         """
-        length = torch.linalg.vector_norm(latent, dim=1, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(latent, dim=1, keepdim=True)
         axes = tuple(range(1, latent.ndim))
         top = self.multiplier * (length.mean(axes, keepdim=True) + SPREAD * length.std(axes, keepdim=True))
         share = top / (length + top)
@@ -67,7 +67,7 @@ class Sharpen:
         Raises:
             ValueError: if it is not larger than the radius.
         """
-        length = torch.linalg.vector_norm(latent, dim=1, keepdim=True) + TINY
+        length: Tensor = torch.linalg.vector_norm(latent, dim=1, keepdim=True) + TINY
         directions = latent / length
         if latent.ndim == 4:
             return length * sharpened(directions, self.radius, self.sigma, self.alpha)

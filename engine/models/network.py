@@ -29,14 +29,12 @@ class DiffusionModel:
 
     Attributes:
         family: Architecture family, such as `sd1`.
-        weights: The tensors, shared between values.
+        weights: The tensors, shared between values, and what changes them.
         schedule: The trained noise levels.
         latent_format: Scale of the latent space.
         in_channels: C that the network sees; more than the latent's where a mask and a masked picture are joined.
-        patches: What changes the weights, in order.
         rules: What changes guidance.
         hooks: What changes the network while it runs, in order.
-        origin: The value with the same weights and patches whose module this one uses; None for its own.
     """
 
     family: str
@@ -44,10 +42,8 @@ class DiffusionModel:
     schedule: NoiseSchedule
     latent_format: LatentFormat
     in_channels: int
-    patches: tuple[Patch, ...] = ()
     rules: Rules = NO_RULES
     hooks: tuple[Hook, ...] = ()
-    origin: DiffusionModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -60,10 +56,17 @@ class DiffusionModel:
         return self.weights.dtype
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the weights, and of those that the patches make anew."""
-        changed = {name for patch in self.patches for name in patch.changes}
-        return self.weights.nbytes + sum(self.weights.tensors[name].nbytes for name in changed)
+    def network(self) -> Any:
+        """The module; made at first use and kept as long as the weights."""
+        return self.unet.module
+
+    @cached_property
+    def unet(self) -> UNet:
+        """The module's blocks, in the order of a pass."""
+        devices.prepare()
+        from engine.models.unet import UNet
+
+        return UNet(self.weights.network)
 
     def with_patch(self, patch: Patch) -> DiffusionModel:
         """This model with `patch` after those that it has.
@@ -71,41 +74,19 @@ class DiffusionModel:
         Raises:
             WeftError: if the patch names a weight that the network does not have.
         """
-        if unknown := [name for name in patch.changes if name not in self.weights.tensors]:
-            msg = f"cannot patch the {self.family} model of {self.weights.source}: it has no weight {unknown[0]!r}"
-            raise WeftError(msg)
-        return replace(self, patches=(*self.patches, patch), origin=None)
+        return replace(self, weights=self.weights.with_patch(patch))
 
     def with_rules(self, rules: Rules) -> DiffusionModel:
         """This model with rules of guidance after those that it has."""
-        return self._sharing(rules=self.rules.then(rules))
+        return replace(self, rules=self.rules.then(rules))
 
     def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
         """This model sampled over other noise levels, or with its output read in another way."""
-        return self._sharing(schedule=schedule)
+        return replace(self, schedule=schedule)
 
     def with_hook(self, hook: Hook) -> DiffusionModel:
         """This model with `hook` after those that it has."""
-        return self._sharing(hooks=(*self.hooks, hook))
-
-    def _sharing(self, **changes: Any) -> DiffusionModel:
-        """This model with what leaves its weights as they are; the two share one module."""
-        return replace(self, origin=self.origin or self, **changes)
-
-    @property
-    def network(self) -> Any:
-        """The module, built at first use and kept as long as the value."""
-        return self.unet.module
-
-    @cached_property
-    def unet(self) -> UNet:
-        """The module's blocks, in the order of a pass."""
-        if self.origin is not None:
-            return self.origin.unet
-        devices.prepare()
-        from engine.models.unet import UNet
-
-        return UNet(self.weights.module(self.patches))
+        return replace(self, hooks=(*self.hooks, hook))
 
     def denoised(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine import devices
@@ -33,17 +32,15 @@ class ClipTextEncoder:
 
     Attributes:
         family: Architecture family of the model that it belongs to.
-        weights: The tensors, shared between values.
+        weights: The tensors, shared between values, and what changes them.
         name: What embedding files call this encoder.
         clip_skip: The hidden layer that is used, counted from the end: -1 is the last.
-        patches: What changes the weights, in order.
     """
 
     family: str
     weights: Weights
     name: str = "clip_l"
     clip_skip: int = -1
-    patches: tuple[Patch, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -56,12 +53,6 @@ class ClipTextEncoder:
         return self.weights.dtype
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the weights, and of those that the patches make anew."""
-        changed = {name for patch in self.patches for name in patch.changes}
-        return self.weights.nbytes + sum(self.weights.tensors[name].nbytes for name in changed)
-
-    @property
     def width(self) -> int:
         """D of the context that it makes."""
         return int(self.weights.tensors["embeddings.token_embedding.weight"].shape[1])
@@ -71,11 +62,11 @@ class ClipTextEncoder:
         """T of a chunk."""
         return int(self.weights.tensors["embeddings.position_embedding.weight"].shape[0])
 
-    @cached_property
+    @property
     def network(self) -> Any:
-        """The module, built at first use and kept as long as the value."""
+        """The module; made at first use, kept as long as the weights and shared by every clip skip."""
         devices.prepare()
-        return self.weights.module(self.patches)
+        return self.weights.network
 
     def with_clip_skip(self, layer: int) -> ClipTextEncoder:
         """This encoder stopped at hidden layer `layer`: -1 is the last, -2 the one before; beyond the first, the last.
@@ -94,10 +85,7 @@ class ClipTextEncoder:
         Raises:
             WeftError: if the patch names a weight that the encoder does not have.
         """
-        if unknown := [name for name in patch.changes if name not in self.weights.tensors]:
-            msg = f"cannot patch the {self.family} text encoder of {self.weights.source}: it has no weight {unknown[0]!r}"
-            raise WeftError(msg)
-        return replace(self, patches=(*self.patches, patch))
+        return replace(self, weights=self.weights.with_patch(patch))
 
     def encode(self, text: str, *, find_embedding: Callable[[str], Path | None] | None = None) -> Conditioning:
         """Encode a prompt with the field's weight syntax.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import devices
@@ -56,11 +55,11 @@ class AutoencoderVae:
         """What it computes in."""
         return self.weights.dtype
 
-    @cached_property
+    @property
     def network(self) -> Any:
-        """The module, built at first use and kept as long as the value."""
+        """The module; made at first use and kept as long as the weights."""
         devices.prepare()
-        return self.weights.module()
+        return self.weights.network
 
     def encode(self, image: Image) -> Tensor:
         """Pictures to latents; tile by tile where they do not fit in memory whole.

@@ -1,19 +1,21 @@
 """Weights of one network: shared tensors, patches on top, and the module that they fill.
 
-A patch never touches the tensors that it starts from. A value with patches builds its own module, which holds the
-shared tensors themselves and new ones only where a patch changes something; so a LoRA costs the memory of what it
-changes, and taking it off costs nothing.
+A patch never touches the tensors that it starts from. Weights with patches have their own module, which holds the shared
+tensors themselves and new ones only where a patch changes something; so a LoRA costs the memory of what it changes, and
+taking it off costs nothing. Modules are copies of one skeleton, which is built once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.errors import ModelFileError
+from engine.errors import ModelFileError, WeftError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from torch import Tensor
@@ -50,21 +52,43 @@ class Patch:
     label: str = ""
 
 
+class Made:
+    """What patches make anew. It says its size, so that whoever keeps values knows what they hold."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The tensors of one network and how to build it.
+    """The tensors of one network, what changes them, and how to build it. Immutable.
 
     Attributes:
         source: The file that they came from.
-        build: Makes the module on the meta device, in the layout of `tensors`.
-        tensors: Name to tensor, all on one device and in one format.
+        skeleton: Gives the module on the meta device, in the layout of `tensors`: always the same one, only ever copied.
+        tensors: Name to tensor, all on one device and in one format; shared between values.
         precision: A narrower format whose numbers the weights are limited to, or None.
+        patches: What changes the tensors, in order.
+        made: What the patches make anew once the network is built.
     """
 
     source: str
-    build: Callable[[], Module]
+    skeleton: Callable[[], Module]
     tensors: Mapping[str, Tensor]
     precision: torch.dtype | None = None
+    patches: tuple[Patch, ...] = ()
+    made: Made = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note how much the patches make."""
+        object.__setattr__(self, "made", Made(sum(self.tensors[name].nbytes for name in self.changed)))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the weights that patches change."""
+        return tuple(dict.fromkeys(name for patch in self.patches for name in patch.changes))
 
     @property
     def device(self) -> torch.device:
@@ -78,25 +102,72 @@ class Weights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors; a memory-mapped file counts with the tensors that are used."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        """Bytes of the tensors and of those that patches make; a memory-mapped file counts with what is used of it."""
+        return self.made.nbytes + sum(tensor.nbytes for tensor in self.tensors.values())
 
-    def module(self, patches: Iterable[Patch] = ()) -> Module:
-        """The network with `patches` applied in order; unpatched weights are shared, not copied.
+    def with_patch(self, patch: Patch) -> Weights:
+        """These weights with `patch` after those that they have.
+
+        Raises:
+            WeftError: if the patch names a weight that is not there.
+        """
+        if unknown := [name for name in patch.changes if name not in self.tensors]:
+            msg = f"cannot patch the network of {self.source}: it has no weight {unknown[0]!r}"
+            raise WeftError(msg)
+        return replace(self, patches=(*self.patches, patch))
+
+    def value(self, name: str) -> Tensor:
+        """One weight with the patches applied, in order: float32, on the device of the tensors; not to be written to."""
+        weight = self.tensors[name].float()
+        for patch in self.patches:
+            if (change := patch.changes.get(name)) is not None:
+                weight = change(weight)
+        return weight
+
+    @functools.cached_property
+    def network(self) -> Any:
+        """The module, made at first use and kept as long as these weights; unpatched tensors are shared, not copied.
 
         Buffers that no file holds stay on the meta device.
         """
         import torch
 
-        patched: dict[str, Tensor] = {}
+        tensors = dict(self.tensors)
         with torch.no_grad():
-            for patch in patches:
-                for name, change in patch.changes.items():
-                    patched[name] = change(patched[name] if name in patched else self.tensors[name].float())
-        changed = {name: tensor.to(self.precision or self.dtype).to(self.dtype) for name, tensor in patched.items()}
-        module = self.build()
-        module.load_state_dict({**self.tensors, **changed}, assign=True)
-        return module.requires_grad_(requires_grad=False).eval()
+            for name in self.changed:
+                tensors[name] = self.value(name).to(self.precision or self.dtype).to(self.dtype)
+        return _filled(self.skeleton(), tensors)
+
+
+def _filled(skeleton: Module, tensors: Mapping[str, Tensor]) -> Module:
+    """A copy of `skeleton` with `tensors` themselves as its parameters and persistent buffers."""
+    from torch.nn import Parameter
+
+    module = _copied(skeleton, {})
+    for path, part in module.named_modules(remove_duplicate=False):
+        for held in (part._parameters, part._buffers):  # noqa: SLF001 - load_state_dict does the same, twenty times slower
+            for name, old in held.items():
+                tensor = tensors.get(f"{path}.{name}" if path else name)
+                if old is not None and tensor is not None:
+                    held[name] = Parameter(tensor, requires_grad=False) if isinstance(old, Parameter) else tensor
+    return module
+
+
+def _copied(module: Module, done: dict[int, Module]) -> Module:
+    """`module` and its children as new modules, so that what is set on them stays theirs; tensors are shared.
+
+    `tests/models/test_weights.py` fails for networks whose modules refer to each other by other ways than as children.
+    """
+    if id(module) not in done:
+        new = done[id(module)] = module.__new__(type(module))
+        state = {name: value.copy() if type(value) in _OWN else value for name, value in vars(module).items()}
+        state["_modules"] = {name: child and _copied(child, done) for name, child in module._modules.items()}  # noqa: SLF001
+        vars(new).update(state)
+    return done[id(module)]
+
+
+_OWN: tuple[type[Any], ...] = (dict, OrderedDict, list, set)
+"""Containers that each copy of a module has for itself: hooks, parameters, settings."""
 
 
 def fill(
@@ -119,8 +190,9 @@ def fill(
     Raises:
         ModelFileError: naming every missing, unexpected and mis-shaped tensor.
     """
+    skeleton = functools.cache(lambda: build().requires_grad_(requires_grad=False).eval())
     try:
-        expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+        expected = {name: tuple(tensor.shape) for name, tensor in skeleton().state_dict().items()}
     except (ValueError, ZeroDivisionError, RuntimeError) as cause:
         msg = f"cannot build the {part}: the sizes of its tensors fit no network ({cause})"
         raise ModelFileError(msg, file=file) from cause
@@ -140,7 +212,7 @@ def fill(
             ready[name] = tensor.to(device, precision or dtype).to(dtype)
     if problems:
         raise mismatch(problems, file=file, part=part)
-    return Weights(file, build, ready, precision)
+    return Weights(file, skeleton, ready, precision)
 
 
 def mismatch(problems: list[str], *, file: str, part: str, noun: str = "tensor") -> ModelFileError:

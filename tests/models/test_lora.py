@@ -63,12 +63,12 @@ def test_the_original_stays_and_unchanged_weights_are_shared(tiny, kohya):
     model, text = _apply(tiny, kohya)
 
     for value, original in ((model, tiny.model), (text, tiny.text_encoder)):
-        changed = value.patches[0].changes
+        changed = value.weights.patches[0].changes
         for name, tensor in _parameters(value).items():
             is_shared = tensor.data_ptr() == original.weights.tensors[name].data_ptr()
             assert is_shared == (name not in changed)
-        assert original.patches == ()
-        assert value.weights is original.weights
+        assert original.weights.patches == ()
+        assert value.weights.tensors is original.weights.tensors
     assert all(torch.equal(before[name], tensor) for name, tensor in tiny.model.weights.tensors.items())
 
 
@@ -79,7 +79,7 @@ def test_two_loras_add_up(tiny, kohya):
 
     others = _parameters(double)
     assert all(relative_error(t, others[n]) < 1e-6 for n, t in _parameters(twice).items())
-    assert len(twice.patches) == 2
+    assert len(twice.weights.patches) == 2
 
 
 def test_strength_zero_leaves_a_part_as_it_is(tiny, kohya):
@@ -92,7 +92,7 @@ def test_without_a_text_encoder_its_part_is_left_out(tiny, kohya):
     model, text = apply_lora(tiny.model, None, kohya)
 
     assert text is None
-    assert len(model.patches) == 1
+    assert len(model.weights.patches) == 1
 
 
 def _write(tmp_path, tensors):
@@ -152,7 +152,7 @@ def test_every_spelling_of_a_layer_is_understood(spelling, tiny, tmp_path):
 
     model, _ = _apply(tiny, path)
 
-    assert list(model.patches[0].changes) == [f"{LAYER}.weight"]
+    assert list(model.weights.patches[0].changes) == [f"{LAYER}.weight"]
 
 
 def test_every_layer_that_does_not_fit_is_named_in_one_error(tiny, tmp_path):

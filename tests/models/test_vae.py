@@ -123,7 +123,7 @@ class _FullAbove(torch.nn.Module):
 
 
 def _with_little_memory(vae, cells):
-    small = replace(vae)
+    small = replace(vae, weights=replace(vae.weights))
     small.network.decoder = _FullAbove(small.network.decoder, cells)
     return small
 

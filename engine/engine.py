@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from engine import devices
 from engine.cache import MemoryStore, Store, Tiers
 from engine.edits import linked, place
 from engine.errors import Problem, RunCancelled, WeftError
@@ -79,6 +80,7 @@ class Engine:
         catalog: Catalog | None = None,
         verify: bool = False,
     ) -> None:
+        devices.share_cores()
         roots = [models_dir] if isinstance(models_dir, str | Path) else list(models_dir)
         self.folders = gather(roots, input_dir, output_dir, temp_dir=temp_dir, extra_model_paths=extra_model_paths)
         self.device = device

@@ -140,3 +140,12 @@ def test_without_torchvision_there_is_nothing_to_do(tmp_path):
     _run(
         'import sys; sys.modules["torchvision"] = None' + PREPARE + "assert not found and 'torch' not in sys.modules", tmp_path
     )
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, str(devices.SPINS)), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
+def test_an_engine_lets_threads_share_the_cores_unless_told_otherwise(given, expected):
+    code = "import os, engine; engine.Engine(); print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {k: v for k, v in os.environ.items() if k not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}}
+    done = subprocess.run([sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == expected

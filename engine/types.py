@@ -80,6 +80,8 @@ class Cond:
             `mask` ([B, H, W]), `mask_strength` (float), `set_area_to_bounds` (bool),
             `start_percent`, `end_percent` (float), `controls` (a tuple of what steers the network from beside it), and
             for inpainting models `concat_mask` ([B, H, W]) and `concat_latent` ([B, C, h, w] in the VAE's scale).
+            SDXL is told `width`, `height`, `crop_w`, `crop_h`, `target_width`, `target_height` (int, pixels), its
+            refiner `aesthetic_score` (float).
         extra: Further tensors of the family for `Model.denoised`, one row or as many as the latent has; those of four
             dimensions are maps over latent cells.
     """
@@ -208,6 +210,9 @@ class Model(Protocol):
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
 
+    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool) -> Cond:
+        """`entry` with what the network reads beside its tokens, for a latent of `height` x `width` cells."""
+
     def denoised(
         self,
         x: Tensor,
@@ -241,11 +246,14 @@ class TextEncoder(Protocol):
     def family(self) -> str:
         """Architecture family of the model that it came with."""
 
-    def encode(self, text: str, *, find_embedding: Callable[[str], Path | None] | None = None) -> Conditioning:
+    def encode(
+        self, text: str | Mapping[str, str], *, find_embedding: Callable[[str], Path | None] | None = None
+    ) -> Conditioning:
         """Encode a prompt with the field's weight syntax.
 
         Args:
-            text: The prompt; `(words:1.2)` weighs, `embedding:name` inserts a textual inversion.
+            text: The prompt; `(words:1.2)` weighs, `embedding:name` inserts a textual inversion. Or the prompts of the
+                parts that an encoder has (`clip_l`, `clip_g`) by name.
             find_embedding: Name of an embedding to its file; None where there is none.
         """
 

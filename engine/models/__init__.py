@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from engine.models.checkpoint import Parts
+    from engine.models.family import Family
     from engine.models.network import DiffusionModel
-    from engine.models.sd1 import Parts
     from engine.models.text import ClipTextEncoder
     from engine.models.vae import AutoencoderVae
     from engine.types import Model, TextEncoder
@@ -72,20 +73,23 @@ def load_checkpoint(path: Path, *, device: str = "auto", dtype: str = "auto") ->
         UnsupportedModel: if it is of a family that Weft does not load.
     """
     from engine import devices
-    from engine.models import sd1
+    from engine.models import checkpoint
 
     place = devices.pick(device)
-    parts = _checkpoint_parts(path)
+    family, parts = _checkpoint_parts(path)
     file = parts.file
     if parts.unet is None:
-        msg = f"cannot load it as a checkpoint: it holds no denoising network (no tensor starts with {sd1.UNET_PREFIX})"
+        prefix = checkpoint.UNET_PREFIX
+        msg = f"cannot load it as a checkpoint: it holds no denoising network (no tensor starts with {prefix})"
         raise ModelFileError(msg, file=file)
-    model = sd1.model(parts.unet, file=file, device=place, dtype=devices.pick_dtype(place, "unet", dtype))
+    kind = devices.pick_dtype(place, "unet", dtype)
+    model = checkpoint.model(parts.unet, family, names=parts.names, file=file, device=place, dtype=kind)
     text = vae = None
     if parts.text is not None:
-        text = sd1.text_encoder(parts.text, file=file, device=place, dtype=devices.pick_dtype(place, "text", dtype))
+        kind = devices.pick_dtype(place, "text", dtype)
+        text = checkpoint.text_encoder(parts.text, family, file=file, device=place, dtype=kind)
     if parts.vae is not None:
-        vae = sd1.vae(parts.vae, file=file, device=place, dtype=devices.pick_dtype(place, "vae", dtype))
+        vae = checkpoint.vae(parts.vae, file=file, device=place, dtype=devices.pick_dtype(place, "vae", dtype))
     return Checkpoint(model, text, vae)
 
 
@@ -110,12 +114,14 @@ def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> Diffu
         UnsupportedModel: if it is of a family that Weft does not load.
     """
     from engine import devices
-    from engine.models import sd1
+    from engine.models import checkpoint
+    from engine.models.families import FAMILIES
 
-    tensors = _tensors(path, "unet", {"unet", "checkpoint"})
+    tensors, found = _tensors(path, "unet", {"unet", "checkpoint"})
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "unet", dtype)
-    return sd1.model(sd1.unet_part(tensors, file), file=file, device=place, dtype=kind)
+    unet = checkpoint.unet_part(tensors, file)
+    return checkpoint.model(unet, FAMILIES[found.family], names=tensors, file=file, device=place, dtype=kind)
 
 
 def load_text_encoder(path: Path, *, device: str = "auto", dtype: str = "auto") -> ClipTextEncoder:
@@ -126,12 +132,15 @@ def load_text_encoder(path: Path, *, device: str = "auto", dtype: str = "auto") 
         UnsupportedModel: if it is of a family that Weft does not load.
     """
     from engine import devices
-    from engine.models import sd1
+    from engine.models import checkpoint
+    from engine.models.families import FAMILIES
 
-    tensors = _tensors(path, "text encoder", {"text_encoder", "checkpoint"})
+    tensors, found = _tensors(path, "text encoder", {"text_encoder", "checkpoint"})
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "text", dtype)
-    return sd1.text_encoder(sd1.text_part(tensors, file), file=file, device=place, dtype=kind)
+    family = FAMILIES.get(found.family, FAMILIES["sd1"])
+    towers = {tower: checkpoint.tower_part(tensors, tower) for tower in family.towers}
+    return checkpoint.text_encoder(checkpoint.text_tensors(towers, file), family, file=file, device=place, dtype=kind)
 
 
 def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> AutoencoderVae:
@@ -142,12 +151,12 @@ def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> Autoen
         UnsupportedModel: if it is of a kind that Weft does not load.
     """
     from engine import devices
-    from engine.models import sd1
+    from engine.models import checkpoint
 
-    tensors = _tensors(path, "VAE", {"vae", "checkpoint"}, families=("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown"))
+    tensors, _ = _tensors(path, "VAE", {"vae", "checkpoint"}, families=("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown"))
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "vae", dtype)
-    return sd1.vae(sd1.vae_part(tensors, file), file=file, device=place, dtype=kind)
+    return checkpoint.vae(checkpoint.vae_part(tensors, file), file=file, device=place, dtype=kind)
 
 
 def apply_lora(
@@ -193,22 +202,31 @@ def download_repo(repo: str, *, revision: str | None = None, cache: Path | None 
     return download.repo(repo, revision=revision, cache=cache)
 
 
-def _checkpoint_parts(path: Path) -> Parts:
-    from engine.models import files, sd1
+def _checkpoint_parts(path: Path) -> tuple[Family, Parts]:
+    from engine.models import checkpoint, files
+    from engine.models.families import FAMILIES
 
     if path.is_dir():
         unet = files.read_part(path, "unet")
-        _require(of_shapes(files.shapes(unet)), {"unet"}, "checkpoint", path)
-        return sd1.folder_parts(path, unet)
-    return sd1.file_parts(_tensors(path, "checkpoint", {"checkpoint", "unet"}), str(path))
+        found = of_shapes(files.shapes(unet))
+        _require(found, {"unet"}, "checkpoint", path)
+        family = FAMILIES[found.family]
+        return family, checkpoint.folder_parts(path, unet, family)
+    tensors, found = _tensors(path, "checkpoint", {"checkpoint", "unet"})
+    family = FAMILIES[found.family]
+    return family, checkpoint.file_parts(tensors, str(path), family)
 
 
-def _tensors(path: Path, what: str, roles: AbstractSet[str], families: Iterable[str] = SUPPORTED) -> dict[str, Tensor]:
+def _tensors(
+    path: Path, what: str, roles: AbstractSet[str], families: Iterable[str] = SUPPORTED
+) -> tuple[dict[str, Tensor], Detected]:
+    """The tensors of a file that serves as `what`, and what it is."""
     from engine.models import files
 
     tensors = files.read_tensors(path)
-    _require(of_shapes(files.shapes(tensors)), roles, what, path, families)
-    return tensors
+    found = of_shapes(files.shapes(tensors))
+    _require(found, roles, what, path, families)
+    return tensors, found
 
 
 def _require(found: Detected, roles: AbstractSet[str], what: str, path: Path, families: Iterable[str] = SUPPORTED) -> None:

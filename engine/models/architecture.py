@@ -1,7 +1,7 @@
 """Sizes of networks, inferred from the shapes of their tensors (module layout).
 
 Nothing is looked up: a model of any width, depth and number of levels that follows the block structure loads. What the
-shapes cannot show is a fact of the family and is passed in: the number of attention heads.
+shapes cannot show is a fact of the family and is passed in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+HEAD_WIDTH = 64
+"""Channels of an attention head, in text transformers and, from Stable Diffusion 2 on, in networks."""
+
+_VECTOR = "add_embedding.linear_1.weight"
+_PROJECTION = "text_projection.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class UNetSizes:
         context_width: D of the cross-attention context.
         time_width: Width of the time embedding.
         linear_projection: Whether attentions are entered through a linear layer rather than a 1x1 convolution.
+        vector_width: D of the vector that is read beside the context; 0 where there is none.
     """
 
     in_channels: int
@@ -39,13 +46,22 @@ class UNetSizes:
     context_width: int
     time_width: int
     linear_projection: bool
+    vector_width: int = 0
 
-    def config(self, heads: int) -> dict[str, Any]:
-        """Arguments of diffusers' `UNet2DConditionModel` with `heads` attention heads at every level.
+    def config(self, heads: int | None) -> dict[str, Any]:
+        """Arguments of diffusers' `UNet2DConditionModel`.
 
         The argument for the number of heads is called `attention_head_dim` there, for historical reasons.
+
+        Args:
+            heads: Attention heads at every level; None for as many as are `HEAD_WIDTH` wide.
         """
         depths = (*self.depth[:-1], self.mid_depth)
+        vector = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 1,
+            "projection_class_embeddings_input_dim": self.vector_width,
+        }
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -56,8 +72,9 @@ class UNetSizes:
             "transformer_layers_per_block": tuple(max(d, 1) for d in depths),
             "cross_attention_dim": self.context_width,
             "time_embedding_dim": self.time_width,
-            "attention_head_dim": heads,
+            "attention_head_dim": heads or tuple(max(width // HEAD_WIDTH, 1) for width in self.channels),
             "use_linear_projection": self.linear_projection,
+            **(vector if self.vector_width else {}),
         }
 
 
@@ -115,6 +132,7 @@ class TextSizes:
         width: D of its hidden states.
         layers: Number of transformer layers.
         hidden_width: Width inside each layer's MLP.
+        projected_width: D of the projected pooled output; 0 where nothing projects it.
     """
 
     vocabulary: int
@@ -122,17 +140,18 @@ class TextSizes:
     width: int
     layers: int
     hidden_width: int
+    projected_width: int = 0
 
-    def config(self, head_width: int) -> dict[str, Any]:
-        """Arguments of transformers' `CLIPTextConfig` with heads of `head_width` channels."""
+    def config(self, activation: str) -> dict[str, Any]:
+        """Arguments of transformers' `CLIPTextConfig`, with heads of `HEAD_WIDTH` channels."""
         return {
             "vocab_size": self.vocabulary,
             "max_position_embeddings": self.positions,
             "hidden_size": self.width,
             "num_hidden_layers": self.layers,
             "intermediate_size": self.hidden_width,
-            "num_attention_heads": max(self.width // head_width, 1),
-            "hidden_act": "quick_gelu",
+            "num_attention_heads": max(self.width // HEAD_WIDTH, 1),
+            "hidden_act": activation,
         }
 
 
@@ -159,6 +178,7 @@ def unet_sizes(shapes: Mapping[str, tuple[int, ...]]) -> UNetSizes:
         context_width=_size(shapes, f"{mid}.transformer_blocks.0.attn2.to_k.weight", 1),
         time_width=_size(shapes, "time_embedding.linear_1.weight", 0),
         linear_projection=len(shapes[f"{mid}.proj_in.weight"]) == 2,
+        vector_width=_size(shapes, _VECTOR, 1) if _VECTOR in shapes else 0,
     )
 
 
@@ -200,6 +220,7 @@ def text_sizes(shapes: Mapping[str, tuple[int, ...]]) -> TextSizes:
         width=_size(shapes, "embeddings.token_embedding.weight", 1),
         layers=_count(shapes, r"encoder\.layers\.(\d+)\."),
         hidden_width=_size(shapes, "encoder.layers.0.mlp.fc1.weight", 0),
+        projected_width=_size(shapes, _PROJECTION, 0) if _PROJECTION in shapes else 0,
     )
 
 

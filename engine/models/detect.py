@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
-SUPPORTED = frozenset({"sd1"})
+SUPPORTED = frozenset({"sd1", "sdxl"})
 """Families that Weft loads."""
 
 TITLES: Mapping[str, str] = {

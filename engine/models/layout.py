@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from torch import Tensor
+
 _RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -187,3 +189,51 @@ def _vae_name(name: str, levels: int) -> str:
 def text_names(names: Iterable[str]) -> dict[str, str]:
     """Names of a CLIP text encoder without the `text_model.` that most files and older modules put before them."""
     return {name: name.removeprefix("text_model.") for name in names}
+
+
+_OPEN_CLIP_ENDS = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+
+_OPEN_CLIP_BLOCK = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+_OPEN_CLIP_PATTERN = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)")
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def is_open_clip(names: Iterable[str]) -> bool:
+    """Whether a text encoder is in the layout of OpenCLIP rather than that of transformers."""
+    return any(name.startswith("transformer.resblocks.") for name in names)
+
+
+def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A text encoder in the layout of OpenCLIP, in that of transformers.
+
+    OpenCLIP keeps the projections of query, key and value as one matrix, and its text projection the other way around.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name == "text_projection":
+            found["text_projection.weight"] = tensor.T.contiguous()
+            continue
+        match = _OPEN_CLIP_PATTERN.fullmatch(name)
+        if match is None:
+            found[_OPEN_CLIP_ENDS.get(name, name)] = tensor
+            continue
+        layer, part, end = f"encoder.layers.{match[1]}", match[2], match[3]
+        if part == "attn.in_proj":
+            for projection, share in zip(_PROJECTIONS, tensor.chunk(3), strict=True):
+                found[f"{layer}.self_attn.{projection}.{end}"] = share
+        else:
+            found[f"{layer}.{_OPEN_CLIP_BLOCK.get(part, part)}.{end}"] = tensor
+    return found

@@ -44,7 +44,6 @@ _FACTOR = re.compile(
 _ROLES = {"A": "down", "B": "up"}
 
 _UNET_PREFIXES = ("lora_unet_", "unet_", "base_model_model_", "diffusion_model_", "")
-_TEXT_PREFIXES = ("lora_te_text_model_", "lora_te_", "text_encoder_text_model_", "text_encoder_")
 
 _OTHER_KINDS = {
     "hada_w1_a": "LoHa",
@@ -120,7 +119,7 @@ def applied(
     text_weights = text_encoder.weights.tensors if text_encoder is not None else {}
     tables = (
         ("model", _layers(original_unet_names(unet_weights), _UNET_PREFIXES), unet_weights, strength_model),
-        ("text", _layers({name: name for name in text_weights}, _TEXT_PREFIXES), text_weights, strength_clip),
+        ("text", _text_layers(text_encoder), text_weights, strength_clip),
     )
     changes: dict[str, dict[str, LowRank]] = {"model": {}, "text": {}}
     problems = []
@@ -176,6 +175,20 @@ def _layers(weights: Mapping[str, str], prefixes: Iterable[str]) -> dict[str, st
                 table[prefix + layer] = name
                 if layer.endswith("_to_out_0"):  # older diffusers leave the 0 out
                     table[prefix + layer.removesuffix("_0")] = name
+    return table
+
+
+def _text_layers(text_encoder: ClipTextEncoder | None) -> dict[str, str]:
+    """The same for a text encoder: towers are numbered as their folders are, and the first number may be left out."""
+    table: dict[str, str] = {}
+    for tower in text_encoder.towers if text_encoder is not None else ():
+        number = tower.folder.removeprefix("text_encoder").removeprefix("_")
+        starts = [f"lora_te{number}_", f"{tower.folder}_"]
+        if not number or (text_encoder is not None and len(text_encoder.towers) == 1):
+            starts += ["lora_te_", "lora_te1_", "text_encoder_"]
+        weights = text_encoder.weights.tensors if text_encoder is not None else ()
+        own = {name: name.removeprefix(f"{tower.name}.") for name in weights if name.startswith(f"{tower.name}.")}
+        table |= _layers(own, [start + wrapper for start in starts for wrapper in ("text_model_", "")])
     return table
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from engine.models.hooks import Control, Hook
     from engine.models.unet import Residuals, UNet
+    from engine.models.vector import Vector
     from engine.models.weights import Patch, Weights
     from engine.sampling.rules import Rules
-    from engine.types import LatentFormat, NoiseSchedule
+    from engine.types import Cond, LatentFormat, NoiseSchedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class DiffusionModel:
         schedule: The trained noise levels.
         latent_format: Scale of the latent space.
         in_channels: C that the network sees; more than the latent's where a mask and a masked picture are joined.
+        vector: Makes the vector that the network reads beside its tokens; None where it reads none.
         rules: What changes guidance.
         hooks: What changes the network while it runs, in order.
     """
@@ -42,6 +44,7 @@ class DiffusionModel:
     schedule: NoiseSchedule
     latent_format: LatentFormat
     in_channels: int
+    vector: Vector | None = None
     rules: Rules = NO_RULES
     hooks: tuple[Hook, ...] = ()
 
@@ -88,6 +91,33 @@ class DiffusionModel:
         """This model with `hook` after those that it has."""
         return replace(self, hooks=(*self.hooks, hook))
 
+    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool) -> Cond:
+        """`entry` with what the network reads beside its tokens.
+
+        Args:
+            entry: Of a conditioning.
+            height: Of the latent that is sampled, in cells.
+            width: Of the latent that is sampled, in cells.
+            is_negative: Whether the entry says what to move away from.
+
+        Returns:
+            The entry with `vector` [B, D] in `extra`, where the family has one.
+
+        Raises:
+            WeftError: if the entry lacks what the family needs, or its vector is none for this network.
+        """
+        if self.vector is None:
+            return entry
+        factor, wanted = self.latent_format.factor, int(self.weights.tensors["add_embedding.linear_1.weight"].shape[1])
+        vector = self.vector(entry, height_px=height * factor, width_px=width * factor, is_negative=is_negative)
+        if vector.shape[1] != wanted:
+            msg = (
+                f"cannot sample with {self.weights.source}: the {self.family} network reads a vector of {wanted} numbers,"
+                f" and the conditioning makes {vector.shape[1]}; was it encoded by the text encoder of another family?"
+            )
+            raise WeftError(msg)
+        return entry.with_extra(vector=vector)
+
     def denoised(
         self,
         x: Tensor,
@@ -105,6 +135,7 @@ class DiffusionModel:
             sigma: [R] noise level of each row.
             context: [R, T, D] cross-attention context.
             extra: `concat`: [R, in_channels - C, h, w], joined to the scaled input; inpainting models need it.
+                `vector`: [R, D], see `prepared`.
             controls: What steers the network from beside it; their effects add up.
             hooks: Changes to the network for this pass alone, after those of the model.
 

@@ -148,6 +148,11 @@ def sampling(
             tuple(entry.with_extra(concat=joined(entry.options, clean, place, latent_format)) for entry in entries)
             for entries in (positive, negative)
         )
+    height, width = clean.shape[-2:]
+    positive, negative = (
+        tuple(model.prepared(entry, height=height, width=width, is_negative=is_negative) for entry in entries)
+        for is_negative, entries in ((False, positive), (True, negative))
+    )
     guidance = Guidance(*regions(positive, negative, clean.shape, schedule, model.device), cfg, model.rules)
 
     steps = build(sampler_name, Start(x, levels, seed, schedule))

@@ -117,7 +117,7 @@ def test_titles_read_as_sentences_do(tiny_path):
 def test_what_weft_loads_is_supported(tiny_path):
     assert detect(tiny_path).is_supported
     assert of_shapes(FILES["CLIP"][0]).is_supported
-    assert not of_shapes(FILES["SDXL"][0]).is_supported
+    assert not of_shapes(FILES["FLUX"][0]).is_supported
     assert not of_shapes(FILES["ControlNet"][0]).is_supported
     assert not of_shapes({}).is_supported
 
@@ -153,7 +153,8 @@ def test_recognising_a_file_imports_no_torch(tiny_path):
 import sys
 from pathlib import Path
 from engine import devices, models
-from engine.models import architecture, detect, download, embedding, files, layout, lora, network, prompt, sd1, text
+from engine.models import architecture, checkpoint, detect, download, embedding, families, files, layout, lora, network
+from engine.models import prompt, text, vector
 from engine.models import tiling, tokenizer, vae, weights
 assert models.detect(Path({str(tiny_path)!r})).family == "sd1"
 heavy = {{"torch", "numpy", "PIL", "diffusers", "transformers", "tokenizers", "huggingface_hub"}} & set(sys.modules)

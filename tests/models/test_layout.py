@@ -9,9 +9,9 @@ import pytest
 import torch
 from reference import Reference, relative_error
 
-from engine.models import files, layout, load_checkpoint, sd1
+from engine.models import checkpoint, files, layout, load_checkpoint, sd1
 
-PARTS = {"unet": sd1.UNET_PREFIX, "vae": sd1.VAE_PREFIX, "text": sd1.TEXT_PREFIX}
+PARTS = {"unet": checkpoint.UNET_PREFIX, "vae": checkpoint.VAE_PREFIX, "text": sd1.FAMILY.towers[0].prefix}
 
 
 def _random(shapes: architectures.Shapes) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def test_a_file_of_published_size_loads(dtype, tmp_path):
     assert sum(t.numel() for t in loaded.text_encoder.weights.tensors.values()) == 123_060_480
     assert tokens.shape == (1, 77, 768)
     if dtype == "F32":
-        stored = files.read_tensors(path)[f"{sd1.UNET_PREFIX}out.2.weight"]
+        stored = files.read_tensors(path)[f"{checkpoint.UNET_PREFIX}out.2.weight"]
         assert stored.shape == (4, 320, 3, 3)
         assert loaded.model.denoised(torch.ones(1, 4, 8, 8), torch.ones(1), tokens, extra={}).shape == (1, 4, 8, 8)
 

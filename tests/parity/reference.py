@@ -27,7 +27,7 @@ WHOLE = ROOT.parent / "shared" / "parity"
 PART = ROOT / "tests" / "data" / "parity"
 CACHE = ROOT / "tests" / ".cache" / "parity"
 
-FAMILIES = ("sd15_",)
+FAMILIES = ("sd15_", "sdxl_")
 """How the names of model files begin that Weft can load."""
 
 MODEL_PORTS = frozenset({"ckpt_name", "lora_name", "control_net_name", "vae_name"})

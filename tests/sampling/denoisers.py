@@ -70,6 +70,9 @@ class ContextModel:
     def with_schedule(self, schedule: NoiseSchedule) -> Self:
         return replace(self, schedule=schedule)
 
+    def prepared(self, entry: Cond, **_: object) -> Cond:
+        return entry
+
     def denoised(self, x: Tensor, sigma: Tensor, context: Tensor, *, extra: Mapping[str, Tensor], **_: object) -> Tensor:
         assert sigma.shape[0] == context.shape[0] == x.shape[0]
         assert all(value.shape[0] == x.shape[0] for value in extra.values())

@@ -1,0 +1,63 @@
+"""What the shapes of a family's tensors cannot show; one instance for each family, in a module of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from engine.models.vector import Vector
+    from engine.types import LatentFormat, NoiseSchedule
+
+CLIP_L, CLIP_G, CLIP_H = "clip_l", "clip_g", "clip_h"
+"""What embedding files call the text encoders of OpenAI, and OpenCLIP's bigG and H."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """One CLIP text transformer of a family.
+
+    Attributes:
+        name: What embedding files call it.
+        prefix: What precedes its names in a single-file checkpoint.
+        folder: Its part of a diffusers folder.
+        activation: Of its MLPs, as transformers names it.
+        pads_with_end: Whether the end token fills chunks up; token 0 does otherwise.
+        layer: The hidden layer that is used unless something else is asked for, counted from the end: -1 is the last.
+        is_normed: Whether the final layer norm follows an earlier layer too.
+        is_projected: Whether its pooled output passes through `text_projection`.
+        absent_layers: How many layers at the end the file leaves out because nothing uses them.
+    """
+
+    name: str
+    prefix: str
+    folder: str = "text_encoder"
+    activation: str = "gelu"
+    pads_with_end: bool = False
+    layer: int = -2
+    is_normed: bool = False
+    is_projected: bool = True
+    absent_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An architecture family.
+
+    Attributes:
+        name: A key of `detect.TITLES`.
+        towers: Its text transformers, in the order that their hidden states are joined.
+        latent_format: Scale of its latent space.
+        schedule: Names of a checkpoint's tensors to the noise levels that it was trained on.
+        unet_heads: Attention heads at every level of the network; None for as many as are 64 channels wide.
+        vector: Makes the vector that the network reads beside its tokens; None where it reads none.
+    """
+
+    name: str
+    towers: tuple[Tower, ...]
+    latent_format: LatentFormat
+    schedule: Callable[[Collection[str]], NoiseSchedule]
+    unet_heads: int | None = None
+    vector: Vector | None = None

@@ -106,13 +106,13 @@ def test_the_memory_of_a_patch_is_known_before_it_is_used(tiny):
 
 
 def test_a_weight_is_limited_to_the_precision_after_all_patches(tiny):
-    name = "final_layer_norm.bias"
+    name = "clip_l.final_layer_norm.bias"
     encoder = tiny.text_encoder
     for _ in range(2):
         encoder = encoder.with_patch(Patch({name: lambda weight: weight + 1e-4}))
 
     expected = (encoder.weights.tensors[name] + 1e-4 + 1e-4).half().float()
-    assert torch.equal(encoder.network.final_layer_norm.bias, expected)
+    assert torch.equal(encoder.network.clip_l.final_layer_norm.bias, expected)
 
 
 def test_every_clip_skip_shares_the_network(tiny):

@@ -19,6 +19,7 @@ from engine.models import load_checkpoint
 from engine.sampling.drive import sample
 from engine.sampling.noise import initial_noise
 from engine.sampling.schedulers import sigmas as levels_of
+from engine.sampling.values import Guider, Sampler
 
 EMBEDDED = Path(__file__).parents[1] / "engine" / "assets" / "models" / "checkpoints" / "portrait.safetensors"
 
@@ -53,14 +54,11 @@ def main() -> None:
 
     def engine() -> torch.Tensor:
         return sample(
-            model,
+            Guider.cfg(model, positive, negative, 7.0),
             latent=latent,
             noise=noise,
             sigmas=levels,
-            sampler_name="euler",
-            positive=positive,
-            negative=negative,
-            cfg=7.0,
+            sampler=Sampler("euler"),
             seed=1,
             on_step=lambda *_: None,
         )

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from engine.sampling.names import AVAILABLE_SAMPLERS
+from engine.sampling.mix import Cfg
+from engine.sampling.names import SAMPLER_NAMES
 from engine.sampling.values import Guider, Noise, Sampler
 from engine.schema import Choice, Range, Widget, node
 from engine.types import Conditioning, Latent, Model, Run, Sigmas
@@ -23,7 +24,7 @@ class Sampled(NamedTuple):
 
 
 @node("KSamplerSelect", title="KSamplerSelect", category="sampling/custom_sampling/samplers")
-def select(*, sampler_name: Annotated[str, Choice(AVAILABLE_SAMPLERS)]) -> Sampler:
+def select(*, sampler_name: Annotated[str, Choice(SAMPLER_NAMES)]) -> Sampler:
     """Choose how steps are taken.
 
     Args:
@@ -56,7 +57,7 @@ def basic_guider(*, model: Model, conditioning: Conditioning) -> Guider:
         model: Predicts what is left when the noise is gone.
         conditioning: What the picture should show.
     """
-    return Guider(model, conditioning, conditioning, 1.0)
+    return Guider(model, (conditioning,), Cfg(1.0))
 
 
 @node("CFGGuider", title="CFGGuider", category="sampling/custom_sampling/guiders")
@@ -69,7 +70,7 @@ def cfg_guider(*, model: Model, positive: Conditioning, negative: Conditioning, 
         negative: What it should not show.
         cfg: How strongly; at 1 the negative one is not evaluated.
     """
-    return Guider(model, positive, negative, cfg)
+    return Guider.cfg(model, positive, negative, cfg)
 
 
 @node("SamplerCustom", title="SamplerCustom", category="sampling/custom_sampling")
@@ -104,7 +105,9 @@ def sample_custom(
         output: The latent at the last level.
         denoised_output: The last denoised latent; the same where the last level is 0.
     """
-    return sampled(Noise(noise_seed, add_noise), Guider(model, positive, negative, cfg), sampler, sigmas, latent_image, run=run)
+    return sampled(
+        Noise(noise_seed, add_noise), Guider.cfg(model, positive, negative, cfg), sampler, sigmas, latent_image, run=run
+    )
 
 
 @node("SamplerCustomAdvanced", title="SamplerCustomAdvanced", category="sampling/custom_sampling")
@@ -149,14 +152,11 @@ def sampled(noise: Noise, guider: Guider, sampler: Sampler, levels: "Tensor", la
         run.progress(step + 1, total, lambda: preview(denoised, latent_format))
 
     result = sample(
-        guider.model,
+        guider,
         latent=samples,
         noise=start,
         sigmas=levels,
-        sampler_name=sampler.name,
-        positive=guider.positive,
-        negative=guider.negative,
-        cfg=guider.cfg,
+        sampler=sampler,
         seed=noise.seed,
         noise_mask=latent.noise_mask,
         on_step=on_step,

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal
 
-from engine.sampling.names import AVAILABLE_SAMPLERS, AVAILABLE_SCHEDULERS
+from engine.sampling.names import SAMPLER_NAMES, SCHEDULER_NAMES
 from engine.sampling.values import Guider, Noise, Sampler
 from engine.schema import Choice, Range, node
 from engine.types import Conditioning, Latent, Model, Run
 from nodes.custom_sampling import Scale, Seed, sampled
 
 Steps = Annotated[int, Range(1, 10000)]
-SamplerName = Annotated[str, Choice(AVAILABLE_SAMPLERS)]
-SchedulerName = Annotated[str, Choice(AVAILABLE_SCHEDULERS)]
+SamplerName = Annotated[str, Choice(SAMPLER_NAMES)]
+SchedulerName = Annotated[str, Choice(SCHEDULER_NAMES)]
 
 
 @node("KSampler", title="KSampler", category="sampling")
@@ -46,7 +46,7 @@ def ksampler(
     from engine.sampling.schedulers import sigmas
 
     levels = sigmas(model.schedule, scheduler, steps, sampler_name=sampler_name, denoise=denoise)
-    guider = Guider(model, positive, negative, cfg)
+    guider = Guider.cfg(model, positive, negative, cfg)
     return sampled(Noise(seed), guider, Sampler(sampler_name), levels, latent_image, run=run).output
 
 
@@ -95,5 +95,5 @@ def ksampler_advanced(
         end_at_step,
         leftover_noise=return_with_leftover_noise == "enable",
     )
-    noise, guider = Noise(noise_seed, add_noise == "enable"), Guider(model, positive, negative, cfg)
+    noise, guider = Noise(noise_seed, add_noise == "enable"), Guider.cfg(model, positive, negative, cfg)
     return sampled(noise, guider, Sampler(sampler_name), levels, latent_image, run=run).output

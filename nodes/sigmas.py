@@ -2,7 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
-from engine.sampling.names import AVAILABLE_SCHEDULERS
+from engine.sampling.names import SCHEDULER_NAMES
 from engine.schema import Choice, Range, node
 from engine.types import Model, Sigmas
 
@@ -23,7 +23,7 @@ class Split(NamedTuple):
 
 @node("BasicScheduler", title="BasicScheduler", category="sampling/custom_sampling/schedulers")
 def basic(
-    *, model: Model, scheduler: Annotated[str, Choice(AVAILABLE_SCHEDULERS)], steps: Steps = 20, denoise: Share = 1.0
+    *, model: Model, scheduler: Annotated[str, Choice(SCHEDULER_NAMES)], steps: Steps = 20, denoise: Share = 1.0
 ) -> Sigmas:
     """The noise levels that a sampler visits, for the levels that a model was trained on.
 

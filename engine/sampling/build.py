@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from engine.sampling.multistep import gradient_estimation, ipndm, lms, res_multistep
-from engine.sampling.names import AVAILABLE_SAMPLERS, SAMPLER_NAMES, refusal
-from engine.sampling.noise import StepNoise, brownian, gaussian
+from engine.sampling.adams import sa_solver
+from engine.sampling.cfg_pp import (
+    dpmpp_2m_cfg_pp,
+    dpmpp_2s_ancestral_cfg_pp,
+    euler_cfg_pp,
+    euler_pushed,
+    gradient_estimation_cfg_pp,
+    res_multistep_cfg_pp,
+)
+from engine.sampling.multistep import deis, gradient_estimation, ipndm, ipndm_v, lms, res_multistep
+from engine.sampling.names import SAMPLER_NAMES, refusal
+from engine.sampling.noise import StepNoise, brownian, gaussian, scaled
 from engine.sampling.samplers import Steps, dpmpp_2m, euler, euler_ancestral, heun, lcm
 from engine.sampling.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde, er_sde, seeds_2, seeds_3
-from engine.sampling.singlestep import ddpm, dpm_2, dpm_2_ancestral, dpm_fast, dpmpp_2s_ancestral, heunpp2
+from engine.sampling.singlestep import ddpm, dpm_2, dpm_2_ancestral, dpm_adaptive, dpm_fast, dpmpp_2s_ancestral, heunpp2
 from engine.sampling.unipc import uni_pc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.sampling.values import Sampler
     from engine.types import NoiseSchedule
 
 
@@ -39,15 +49,15 @@ class Start:
     seed: int
     schedule: NoiseSchedule
 
-    def gaussian(self) -> StepNoise:
-        """Independent noise for each move."""
+    def gaussian(self, amount: float = 1.0) -> StepNoise:
+        """Independent noise for each move, `amount` times as strong as it should be."""
         self._require_falling()
-        return gaussian(self.x, self.seed)
+        return scaled(gaussian(self.x, self.seed), amount)
 
-    def brownian(self, *, on_device: bool = False) -> StepNoise:
-        """Noise of one Brownian path, on the CPU or on the device."""
+    def brownian(self, amount: float = 1.0, *, on_device: bool = False) -> StepNoise:
+        """Noise of one Brownian path, on the CPU or on the device; `amount` as for `gaussian`."""
         self._require_falling()
-        return brownian(self.x, self.sigmas, self.seed, on_device=on_device)
+        return scaled(brownian(self.x, self.sigmas, self.seed, on_device=on_device), amount)
 
     def _require_falling(self) -> None:
         if any(below >= sigma for sigma, below in pairwise(self.sigmas)):
@@ -59,51 +69,115 @@ class Start:
         return self.schedule.noised(noise, torch.tensor(sigma), latent)
 
 
-BUILDERS: Mapping[str, Callable[[Start], Steps]] = {
-    "euler": lambda s: euler(s.x, s.sigmas),
-    "euler_ancestral": lambda s: euler_ancestral(s.x, s.sigmas, s.gaussian()),
-    "heun": lambda s: heun(s.x, s.sigmas),
-    "heunpp2": lambda s: heunpp2(s.x, s.sigmas),
-    "dpm_2": lambda s: dpm_2(s.x, s.sigmas),
-    "dpm_2_ancestral": lambda s: dpm_2_ancestral(s.x, s.sigmas, s.gaussian()),
-    "lms": lambda s: lms(s.x, s.sigmas),
-    "dpm_fast": lambda s: dpm_fast(s.x, s.sigmas),
-    "dpmpp_2s_ancestral": lambda s: dpmpp_2s_ancestral(s.x, s.sigmas, s.gaussian()),
-    "dpmpp_sde": lambda s: dpmpp_sde(s.x, s.sigmas, s.brownian()),
-    "dpmpp_sde_gpu": lambda s: dpmpp_sde(s.x, s.sigmas, s.brownian(on_device=True)),
-    "dpmpp_2m": lambda s: dpmpp_2m(s.x, s.sigmas),
-    "dpmpp_2m_sde": lambda s: dpmpp_2m_sde(s.x, s.sigmas, s.brownian(), "midpoint"),
-    "dpmpp_2m_sde_gpu": lambda s: dpmpp_2m_sde(s.x, s.sigmas, s.brownian(on_device=True), "midpoint"),
-    "dpmpp_2m_sde_heun": lambda s: dpmpp_2m_sde(s.x, s.sigmas, s.brownian(), "heun"),
-    "dpmpp_2m_sde_heun_gpu": lambda s: dpmpp_2m_sde(s.x, s.sigmas, s.brownian(on_device=True), "heun"),
-    "dpmpp_3m_sde": lambda s: dpmpp_3m_sde(s.x, s.sigmas, s.brownian()),
-    "dpmpp_3m_sde_gpu": lambda s: dpmpp_3m_sde(s.x, s.sigmas, s.brownian(on_device=True)),
-    "ddpm": lambda s: ddpm(s.x, s.sigmas, s.gaussian()),
-    "lcm": lambda s: lcm(s.x, s.sigmas, s.gaussian(), s.noised),
-    "ipndm": lambda s: ipndm(s.x, s.sigmas),
-    "res_multistep": lambda s: res_multistep(s.x, s.sigmas),
-    "res_multistep_ancestral": lambda s: res_multistep(s.x, s.sigmas, s.gaussian(), eta=1.0),
-    "gradient_estimation": lambda s: gradient_estimation(s.x, s.sigmas),
-    "er_sde": lambda s: er_sde(s.x, s.sigmas, s.gaussian()),
-    "seeds_2": lambda s: seeds_2(s.x, s.sigmas, s.gaussian()),
-    "seeds_3": lambda s: seeds_3(s.x, s.sigmas, s.gaussian()),
-    "ddim": lambda s: euler(s.x, s.sigmas),
-    "uni_pc": lambda s: uni_pc(s.x, s.sigmas, "bh1"),
-    "uni_pc_bh2": lambda s: uni_pc(s.x, s.sigmas, "bh2"),
+def _tau(start: Start, eta: float, first: float | None, last: float | None) -> Callable[[float], float]:
+    """`eta` between two noise levels, 0 elsewhere; the levels after a fifth and after four fifths of the way by default."""
+    high = start.schedule.percent_to_sigma(0.2) if first is None else first
+    low = start.schedule.percent_to_sigma(0.8) if last is None else last
+    return lambda sigma: eta if high >= sigma >= low else 0.0
+
+
+def _sa_solver(
+    s: Start,
+    *,
+    eta: float = 1.0,
+    sde_start: float | None = None,
+    sde_end: float | None = None,
+    s_noise: float = 1.0,
+    **orders: Any,
+) -> Steps:
+    return sa_solver(s.x, s.sigmas, s.gaussian(s_noise), _tau(s, eta, sde_start, sde_end), **orders)
+
+
+def _er_sde(s: Start, *, solver: str = "ER-SDE", eta: float = 1.0, order: int = 3, s_noise: float = 1.0) -> Steps:
+    if solver == "ER-SDE":
+        return er_sde(s.x, s.sigmas, s.gaussian(s_noise), order)
+    if solver == "ODE" or eta == 0.0:
+        return er_sde(s.x, s.sigmas, s.gaussian(0.0), order, lambda sigma: sigma)
+    return er_sde(s.x, s.sigmas, s.gaussian(s_noise), order, lambda sigma: sigma ** (eta + 1.0))
+
+
+def _dpm_adaptive(s: Start, *, s_noise: float = 1.0, **settings: Any) -> Steps:
+    return dpm_adaptive(s.x, s.sigmas, s.gaussian(s_noise), **settings)
+
+
+Builder: TypeAlias = "Callable[..., Steps]"
+
+
+def _gaussian(sampler: Builder, **fixed: Any) -> Builder:
+    """A sampler that adds independent noise; its options are those of the function, and `s_noise`."""
+    return lambda s, s_noise=1.0, **options: sampler(s.x, s.sigmas, s.gaussian(s_noise), **{**fixed, **options})
+
+
+def _brownian(sampler: Builder, *, on_device: bool = False, **fixed: Any) -> Builder:
+    """A sampler that adds the noise of one path; its options are those of the function, and `s_noise`."""
+    return lambda s, s_noise=1.0, **options: sampler(
+        s.x, s.sigmas, s.brownian(s_noise, on_device=on_device), **{**fixed, **options}
+    )
+
+
+def _plain(sampler: Builder, **fixed: Any) -> Builder:
+    """A sampler that adds no noise; its options are those of the function."""
+    return lambda s, **options: sampler(s.x, s.sigmas, **{**fixed, **options})
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "euler": _plain(euler),
+    "euler_cfg_pp": _plain(euler_cfg_pp),
+    "euler_pushed": _plain(euler_pushed),
+    "euler_ancestral": _gaussian(euler_ancestral),
+    "euler_ancestral_cfg_pp": _gaussian(euler_cfg_pp, eta=1.0),
+    "heun": _plain(heun),
+    "heunpp2": _plain(heunpp2),
+    "dpm_2": _plain(dpm_2),
+    "dpm_2_ancestral": _gaussian(dpm_2_ancestral),
+    "lms": _plain(lms),
+    "dpm_fast": _plain(dpm_fast),
+    "dpm_adaptive": _dpm_adaptive,
+    "dpmpp_2s_ancestral": _gaussian(dpmpp_2s_ancestral),
+    "dpmpp_2s_ancestral_cfg_pp": _gaussian(dpmpp_2s_ancestral_cfg_pp),
+    "dpmpp_sde": _brownian(dpmpp_sde),
+    "dpmpp_sde_gpu": _brownian(dpmpp_sde, on_device=True),
+    "dpmpp_2m": _plain(dpmpp_2m),
+    "dpmpp_2m_cfg_pp": _plain(dpmpp_2m_cfg_pp),
+    "dpmpp_2m_sde": _brownian(dpmpp_2m_sde),
+    "dpmpp_2m_sde_gpu": _brownian(dpmpp_2m_sde, on_device=True),
+    "dpmpp_2m_sde_heun": _brownian(dpmpp_2m_sde, solver="heun"),
+    "dpmpp_2m_sde_heun_gpu": _brownian(dpmpp_2m_sde, on_device=True, solver="heun"),
+    "dpmpp_3m_sde": _brownian(dpmpp_3m_sde),
+    "dpmpp_3m_sde_gpu": _brownian(dpmpp_3m_sde, on_device=True),
+    "ddpm": _gaussian(ddpm),
+    "lcm": lambda s, **options: lcm(s.x, s.sigmas, s.gaussian(), s.noised, **options),
+    "ipndm": _plain(ipndm),
+    "ipndm_v": _plain(ipndm_v),
+    "deis": _plain(deis),
+    "res_multistep": _plain(res_multistep),
+    "res_multistep_cfg_pp": _plain(res_multistep_cfg_pp),
+    "res_multistep_ancestral": _gaussian(res_multistep, eta=1.0),
+    "res_multistep_ancestral_cfg_pp": _gaussian(res_multistep_cfg_pp, eta=1.0),
+    "gradient_estimation": _plain(gradient_estimation),
+    "gradient_estimation_cfg_pp": _plain(gradient_estimation_cfg_pp),
+    "er_sde": _er_sde,
+    "seeds_2": _gaussian(seeds_2),
+    "seeds_3": _gaussian(seeds_3),
+    "sa_solver": _sa_solver,
+    "sa_solver_pece": lambda s, **options: _sa_solver(s, evaluates_twice=True, **options),
+    "ddim": _plain(euler),
+    "uni_pc": _plain(uni_pc, variant="bh1"),
+    "uni_pc_bh2": _plain(uni_pc, variant="bh2"),
 }
-"""Sampler name to what starts it; the names are `names.AVAILABLE_SAMPLERS`."""
+"""Sampler name to what starts it, with options. Those of the field's menus are `names.SAMPLER_NAMES`."""
 
 
-def build(sampler_name: str, start: Start) -> Steps:
+def build(sampler: Sampler, start: Start) -> Steps:
     """Start a sampler.
 
     Args:
-        sampler_name: A name of `names.AVAILABLE_SAMPLERS`.
+        sampler: Its name and options.
         start: What it starts from.
 
     Raises:
         ValueError: if there is no such sampler.
     """
-    if sampler_name not in BUILDERS:
-        raise ValueError(refusal("sampler", sampler_name, SAMPLER_NAMES, AVAILABLE_SAMPLERS))
-    return BUILDERS[sampler_name](start)
+    if sampler.name not in BUILDERS:
+        raise ValueError(refusal("sampler", sampler.name, SAMPLER_NAMES))
+    return BUILDERS[sampler.name](start, **sampler.options)

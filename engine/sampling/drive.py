@@ -17,7 +17,9 @@ from engine.sampling.space import fitted, from_model_space, to_model_space
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.types import Cond, Conditioning, Model
+    from engine.sampling.region import Region
+    from engine.sampling.values import Guider, Sampler
+    from engine.types import Cond, Conditioning
 
     OnStep: TypeAlias = Callable[[int, int, Tensor], None]
 
@@ -26,15 +28,12 @@ FRESH_BACKGROUND = frozenset({"ddim"})
 
 
 def sample(
-    model: Model,
+    guider: Guider,
     *,
     latent: Tensor,
     noise: Tensor,
     sigmas: Tensor,
-    sampler_name: str,
-    positive: Conditioning,
-    negative: Conditioning,
-    cfg: float,
+    sampler: Sampler,
     seed: int,
     noise_mask: Tensor | None = None,
     on_step: OnStep | None = None,
@@ -42,14 +41,11 @@ def sample(
     """Sample a latent.
 
     Args:
-        model: Predicts denoised latents.
+        guider: The model, and what guides it.
         latent: [B, C, h, w] float32 in the VAE's scale: what sampling starts from.
         noise: [B, C, h, w] of unit variance, or zeros where `latent` is noisy already.
         sigmas: [N + 1] falling levels; with fewer than two nothing is done.
-        sampler_name: A name of `names.AVAILABLE_SAMPLERS`.
-        positive: What to move towards.
-        negative: What to move away from.
-        cfg: Guidance scale; at 1 `negative` is not evaluated.
+        sampler: How steps are taken.
         seed: Of the noise that the sampler adds on its way.
         noise_mask: [B, 1, H, W] or [B, H, W] in 0..1, any size: where the latent may change.
         on_step: Called once per step with its index, the number of steps and the denoised latent [B, C, h, w] in model
@@ -63,14 +59,11 @@ def sample(
     """
     with torch.inference_mode():
         passes = sampling(
-            model,
+            guider,
             latent=latent,
             noise=noise,
             sigmas=sigmas,
-            sampler_name=sampler_name,
-            positive=positive.entries,
-            negative=negative.entries,
-            cfg=cfg,
+            sampler=sampler,
             seed=seed,
             noise_mask=noise_mask,
             on_step=on_step,
@@ -78,7 +71,7 @@ def sample(
         try:
             request = next(passes)
             while True:
-                answer = model.denoised(
+                answer = guider.model.denoised(
                     request.x,
                     request.sigma,
                     request.context,
@@ -93,15 +86,12 @@ def sample(
 
 
 def sampling(
-    model: Model,
+    guider: Guider,
     *,
     latent: Tensor,
     noise: Tensor,
     sigmas: Tensor,
-    sampler_name: str,
-    positive: Sequence[Cond],
-    negative: Sequence[Cond],
-    cfg: float,
+    sampler: Sampler,
     seed: int,
     noise_mask: Tensor | None = None,
     on_step: OnStep | None = None,
@@ -111,14 +101,11 @@ def sampling(
     Whoever drives it may join the requests of several samplings into one pass. To be driven in inference mode.
 
     Args:
-        model: Gives schedule, device and latent format; its network is not called.
+        guider: Its model gives schedule, device and latent format; the network is not called.
         latent: As for `sample`; so are all that follow.
         noise: See there.
         sigmas: See there.
-        sampler_name: See there.
-        positive: Entries to move towards.
-        negative: Entries to move away from.
-        cfg: See there.
+        sampler: See there.
         seed: See there.
         noise_mask: See there.
         on_step: See there.
@@ -126,6 +113,7 @@ def sampling(
     Returns:
         The sampled latent.
     """
+    model = guider.model
     schedule, latent_format = model.schedule, model.latent_format
     levels: tuple[float, ...] = tuple(sigmas.tolist())
     latent = fitted(latent, latent_format.channels).to(model.device, torch.float32)
@@ -139,35 +127,46 @@ def sampling(
     x = starting_latent(schedule, noise, levels[0], clean)
     mask: NoiseMask | None = None
     if noise_mask is not None:
-        if sampler_name in FRESH_BACKGROUND:
+        if sampler.name in FRESH_BACKGROUND:
             noise = initial_noise(noise.shape, (seed + 1) % SEED_MODULUS).to(model.device)
         mask = NoiseMask.of(noise_mask, clean, noise, schedule)
-    if model.in_channels > latent_format.channels:
-        place = None if mask is None else mask.open
-        positive, negative = (
-            tuple(entry.with_extra(concat=joined(entry.options, clean, place, latent_format)) for entry in entries)
-            for entries in (positive, negative)
-        )
     height, width = clean.shape[-2:]
-    positive, negative = (
-        tuple(model.prepared(entry, height=height, width=width, is_negative=is_negative) for entry in entries)
-        for is_negative, entries in ((False, positive), (True, negative))
-    )
-    guidance = Guidance(*regions(positive, negative, clean.shape, schedule, model.device), cfg, model.rules)
 
-    steps = build(sampler_name, Start(x, levels, seed, schedule))
+    def completed(entry: Cond, *, is_negative: bool) -> Cond:
+        """An entry with all that the network reads beside its tokens."""
+        if model.in_channels > latent_format.channels:
+            place = None if mask is None else mask.open
+            entry = entry.with_extra(concat=joined(entry.options, clean, place, latent_format))
+        return model.prepared(entry, height=height, width=width, is_negative=is_negative)
+
+    def placed(conditionings: Sequence[Conditioning], *, first_is_positive: bool) -> tuple[tuple[Region, ...], ...]:
+        sides = [
+            [completed(entry, is_negative=place > 0 or not first_is_positive) for entry in conditioning.entries]
+            for place, conditioning in enumerate(conditionings)
+        ]
+        return regions(sides, clean.shape, schedule, model.device)
+
+    guidance = Guidance(
+        placed(guider.conditionings, first_is_positive=True),
+        guider.mix,
+        model.rules,
+        lambda other: placed((other,), first_is_positive=False)[0],
+    )
+
+    steps = build(sampler, Start(x, levels, seed, schedule))
     total, reported = len(levels) - 1, -1
     try:
         request = next(steps)
         while True:
             kept = None if mask is None else mask.at(request.sigma, levels, model.rules.mask)
             x = request.x if kept is None else kept.before(request.x, request.sigma)
-            denoised = yield from guidance.denoised(x, request.sigma)
+            answer = yield from guidance.denoised(x, request.sigma, with_negative=request.with_negative)
+            denoised, *negative = answer if request.with_negative else (answer,)
             if kept is not None:
                 denoised = kept.after(denoised)
             if on_step is not None and request.step > reported:
                 reported = request.step
                 on_step(reported, total, denoised)
-            request = steps.send(denoised)
+            request = steps.send(torch.stack((denoised, *negative)) if negative else denoised)
     except StopIteration as end:
         return from_model_space(end.value, latent_format)

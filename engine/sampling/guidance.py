@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from engine.sampling.mix import Answers
 from engine.sampling.rules import NO_RULES, Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from engine.sampling.mix import Mix, Mixed
     from engine.sampling.region import Area, Region
     from engine.sampling.rules import Rules
-
-POSITIVE, NEGATIVE = 0, 1
-"""The sides of guidance."""
+    from engine.types import Conditioning
 
 TINY = 1e-37
 """What the sum of weights starts from, so that places without any answer become 0."""
@@ -73,29 +73,35 @@ class _Batch:
 
 
 class Guidance:
-    """Classifier-free guidance over two lists of regions.
+    """One denoised latent out of the answers to several lists of regions.
 
-    Each list's answer is the mean of its regions' answers, weighted by strength and place; the result is
-    D_u + (D_c - D_u) * cfg, unless rules say otherwise. Regions whose shapes agree go through the network in one pass,
-    negative ones first.
-
-    Source: Ho and Salimans 2022, arXiv:2207.12598, eq. 6.
+    Each list's answer is the mean of its regions' answers, weighted by strength and place. Regions whose shapes agree go
+    through the network in one pass, negative ones first. A mix makes one latent of the answers; where it guides one side
+    by another, the rules of the model apply.
     """
 
-    def __init__(self, positive: Sequence[Region], negative: Sequence[Region], cfg: float, rules: Rules = NO_RULES) -> None:
+    def __init__(
+        self,
+        sides: Sequence[Sequence[Region]],
+        mix: Mix,
+        rules: Rules = NO_RULES,
+        place: Callable[[Conditioning], Sequence[Region]] | None = None,
+    ) -> None:
         """Keep what is guided by.
 
         Args:
-            positive: Regions to move towards.
-            negative: Regions to move away from; not evaluated where `cfg` is 1, unless somebody needs their answer.
-            cfg: Guidance scale.
+            sides: For each conditioning its regions, in the order that `mix` counts them.
+            mix: Makes one latent of the answers.
             rules: What the model changes about guidance.
+            place: Makes regions of a further conditioning that a rule asks for.
         """
-        self._cfg = cfg
-        self._rules = None if rules == NO_RULES else rules.begun()
-        self._asks = (POSITIVE,) if math.isclose(cfg, 1.0) and not rules.keeps_negative else (POSITIVE, NEGATIVE)
-        self._regions = (*((POSITIVE, region) for region in positive), *((NEGATIVE, region) for region in negative))
+        self._mix, self._place = mix, place
+        self.rules = None if rules == NO_RULES else rules.begun()
+        self._asks_all = rules.keeps_negative
+        self._regions = [(side, region) for side, regions in enumerate(sides) for region in regions]
         self._batches: dict[tuple[int, ...], tuple[_Batch, ...]] = {}
+        self._others: list[Conditioning] = []
+        self._count = len(sides)
 
     def denoised(self, x: Tensor, sigma: float, *, with_negative: bool = False) -> Passes:
         """The guided denoised latent of `x` at a noise level.
@@ -108,33 +114,29 @@ class Guidance:
         Returns:
             [B, C, h, w], or with the negative answer [2, B, C, h, w]: first the guided one, then the negative one.
         """
-        sides = (POSITIVE, NEGATIVE) if with_negative else self._asks
-        cond, *others = yield from self._answers(x, sigma, sides)
-        uncond = others[0] if others else None
-        if self._rules is not None:
-            denoised, uncond = yield from self._ruled(self._rules, x, sigma, cond, uncond)
-        else:
-            denoised = cond if uncond is None else torch.add(uncond, cond - uncond, alpha=self._cfg)
+        sides = self._mix.sides(every=with_negative or self._asks_all)
+        of = dict(zip(sides, (yield from self._answers(x, sigma, sides)), strict=True))
+        level = _Level(self, x, sigma, of)
+        denoised, uncond = yield from self._mix.mixed(Answers(of, level.guided, level.corrected))
         return torch.stack((denoised, uncond)) if with_negative and uncond is not None else denoised
 
-    def _ruled(
-        self, rules: Rules, x: Tensor, sigma: float, cond: Tensor, uncond: Tensor | None
-    ) -> Generator[Forward, Tensor, tuple[Tensor, Tensor]]:
-        """The result by the rules of the model, and the negative answer as they left it."""
+    def asked(self, what: int | Conditioning, x: Tensor, sigma: float, hooks: tuple[Any, ...]) -> Passes:
+        """The answer to one conditioning: the place of one that guides, or another one."""
+        side = what if isinstance(what, int) else self._side(what)
+        (answer,) = yield from self._answers(x, sigma, (side,), hooks)
+        return answer
 
-        def ask(side: int, x: Tensor, hooks: tuple[Any, ...]) -> Passes:
-            (answer,) = yield from self._answers(x, sigma, (side,), hooks)
-            return answer
-
-        moment = Moment(x, sigma, self._cfg, cond, torch.zeros_like(cond) if uncond is None else uncond, cond, ask)
-        for pre in rules.pre:
-            moment = pre(moment)
-        cond, uncond = moment.cond, moment.uncond
-        combined = rules.combine(moment) if rules.combine else torch.add(uncond, cond - uncond, alpha=self._cfg)
-        for post in rules.post:
-            changed = post(replace(moment, denoised=combined))
-            combined = (yield from changed) if isinstance(changed, Generator) else changed
-        return combined, uncond
+    def _side(self, conditioning: Conditioning) -> int:
+        """The place of a further conditioning, made concrete when it is first asked for."""
+        known = next((i for i, other in enumerate(self._others) if other is conditioning), None)
+        if known is None:
+            if self._place is None:
+                msg = "cannot ask for another conditioning: this guidance cannot place one"
+                raise ValueError(msg)
+            known = len(self._others)
+            self._others.append(conditioning)
+            self._regions += [(self._count + known, region) for region in self._place(conditioning)]
+        return self._count + known
 
     def _answers(
         self, x: Tensor, sigma: float, sides: Sequence[int], hooks: tuple[Any, ...] = ()
@@ -155,6 +157,56 @@ class Guidance:
                 region.crop(total).add_(answer * region.weight)
                 region.crop(weights).add_(region.weight)
         return tuple(total / weights for total, weights in totals.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """The answers at one noise level, and what guides by them."""
+
+    guidance: Guidance
+    x: Tensor
+    sigma: float
+    of: Mapping[int, Tensor]
+
+    def guided(self, positive: int, negative: int, scale: float) -> Mixed:
+        """One side guided by another, by the rules of the model."""
+        cond, uncond, rules = self.of[positive], self.of.get(negative), self.guidance.rules
+        if rules is None:
+            return cond if uncond is None else _guided(cond, uncond, scale), uncond
+        moment = self._moment(cond, positive, negative, scale)
+        for pre in rules.pre:
+            moment = pre(moment)
+        combined = rules.combine(moment) if rules.combine else _guided(moment.cond, moment.uncond, scale)
+        moment = replace(moment, denoised=(yield from _passed(combined)))
+        return (yield from self._after(moment))
+
+    def corrected(self, denoised: Tensor, positive: int, negative: int, scale: float) -> Mixed:
+        """What the last rules make of a latent."""
+        return (yield from self._after(self._moment(denoised, positive, negative, scale)))
+
+    def _moment(self, denoised: Tensor, positive: int, negative: int, scale: float) -> Moment:
+        cond = self.of[positive]
+        uncond = self.of[negative] if negative in self.of else torch.zeros_like(cond)
+
+        def ask(what: int | Conditioning, x: Tensor, hooks: tuple[Any, ...]) -> Passes:
+            return self.guidance.asked(what, x, self.sigma, hooks)
+
+        return Moment(self.x, self.sigma, scale, cond, uncond, denoised, (positive, negative), ask)
+
+    def _after(self, moment: Moment) -> Mixed:
+        rules = self.guidance.rules
+        for post in rules.post if rules else ():
+            moment = replace(moment, denoised=(yield from _passed(post(moment))))
+        return moment.denoised, moment.uncond
+
+
+def _guided(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    return torch.add(uncond, cond - uncond, alpha=scale)
+
+
+def _passed(result: Tensor | Passes) -> Passes:
+    """What a rule gave: a latent, or passes that end in one."""
+    return (yield from result) if isinstance(result, Generator) else result
 
 
 def _batched(sides: Sequence[tuple[int, Region]]) -> tuple[_Batch, ...]:

@@ -1,4 +1,4 @@
-"""The names of samplers and schedulers that saved workflows use, and which of them Weft has. Never imports torch."""
+"""The names of samplers and schedulers that saved workflows use; any other is refused, never replaced. No torch here."""
 
 from __future__ import annotations
 
@@ -50,27 +50,6 @@ SAMPLER_NAMES: tuple[str, ...] = (
 )
 """Every sampler name of the field, in the order of its menus."""
 
-NOT_BUILT = frozenset(
-    {
-        "euler_cfg_pp",
-        "euler_ancestral_cfg_pp",
-        "dpm_adaptive",
-        "dpmpp_2s_ancestral_cfg_pp",
-        "dpmpp_2m_cfg_pp",
-        "ipndm_v",
-        "deis",
-        "res_multistep_cfg_pp",
-        "res_multistep_ancestral_cfg_pp",
-        "gradient_estimation_cfg_pp",
-        "sa_solver",
-        "sa_solver_pece",
-    }
-)
-"""Samplers of the field that Weft does not have."""
-
-AVAILABLE_SAMPLERS: tuple[str, ...] = tuple(name for name in SAMPLER_NAMES if name not in NOT_BUILT)
-"""The samplers that Weft has. Any other name is refused, never replaced."""
-
 SCHEDULER_NAMES: tuple[str, ...] = (
     "simple",
     "sgm_uniform",
@@ -84,21 +63,15 @@ SCHEDULER_NAMES: tuple[str, ...] = (
 )
 """Every scheduler name of the field, in the order of its menus."""
 
-AVAILABLE_SCHEDULERS: tuple[str, ...] = SCHEDULER_NAMES
-"""The schedulers that Weft has: all of them."""
 
-
-def refusal(what: str, name: str, known: tuple[str, ...], available: tuple[str, ...]) -> str:
+def refusal(what: str, name: str, known: tuple[str, ...]) -> str:
     """The message that refuses `name`.
 
     Args:
         what: `sampler` or `scheduler`.
         name: The name that was asked for.
         known: Every name of the field.
-        available: The names that Weft has.
     """
-    if name in known:
-        return f"the {what} {name!r} is not built yet; built are: {', '.join(available)}"
-    near = difflib.get_close_matches(name, available, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(available)}"
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
     return f"there is no {what} {name!r}; {hint}"

@@ -89,6 +89,13 @@ def brownian(x: Tensor, sigmas: Sequence[float], seed: int, *, on_device: bool =
     return draw
 
 
+def scaled(noise: StepNoise, amount: float) -> StepNoise:
+    """`noise`, `amount` times as strong."""
+    if amount == 1.0:
+        return noise
+    return lambda sigma, below: noise(sigma, below) * amount
+
+
 def starting_latent(schedule: NoiseSchedule, noise: Tensor, sigma: float, latent: Tensor) -> Tensor:
     """The noisy latent that sampling starts from.
 

@@ -57,32 +57,28 @@ class Region:
 
 
 def regions(
-    positive: Sequence[Cond], negative: Sequence[Cond], shape: Sequence[int], schedule: NoiseSchedule, device: torch.device
-) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-    """Make two lists of entries concrete, so that both cover the same areas.
+    sides: Sequence[Sequence[Cond]], shape: Sequence[int], schedule: NoiseSchedule, device: torch.device
+) -> tuple[tuple[Region, ...], ...]:
+    """Make lists of entries concrete, so that all cover the same areas.
 
     Args:
-        positive: What to move towards.
-        negative: What to move away from.
+        sides: The entries of each conditioning that guides.
         shape: Of the latent, (B, C, h, w).
         schedule: Gives the noise levels of timestep ranges.
         device: Where the network computes.
 
     Returns:
-        The positive and the negative regions. For every area in one list that the other lacks, the other has gained a
-        region with that area, taken from its smallest entry that contains it.
+        The regions of each. For every area in one list that another lacks, the other has gained a region with that area,
+        taken from its smallest entry that contains it.
     """
     height, width = int(shape[-2]), int(shape[-1])
-    positive = [_placed(cond, height, width) for cond in positive]
-    negative = [_placed(cond, height, width) for cond in negative]
-    for cond in tuple(positive):
-        _cover(negative, cond)
-    for cond in tuple(negative):
-        _cover(positive, cond)
-    return (
-        tuple(_region(cond, shape, schedule, device) for cond in positive),
-        tuple(_region(cond, shape, schedule, device) for cond in negative),
-    )
+    placed = [[_placed(cond, height, width) for cond in side] for side in sides]
+    for side in placed:
+        for cond in tuple(side):
+            for other in placed:
+                if other is not side:
+                    _cover(other, cond)
+    return tuple(tuple(_region(cond, shape, schedule, device) for cond in side) for side in placed)
 
 
 def _placed(cond: Cond, height: int, width: int) -> Cond:

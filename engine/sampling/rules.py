@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.sampling.guidance import Passes
-    from engine.types import NoiseSchedule
+    from engine.types import Conditioning, NoiseSchedule
 
 R = TypeVar("R")
 
@@ -47,7 +47,9 @@ class Moment:
         cond: [B, C, h, w] the denoised latent for the positive conditioning.
         uncond: [B, C, h, w] that for the negative one; zeros where `cfg` is 1 and it was not asked for.
         denoised: [B, C, h, w] the result so far; `cond` until the answers are combined.
-        ask: (side, x, hooks) to the passes that answer; `positive` and `negative` call it.
+        sides: Places of the positive and of the negative conditioning among those that guide.
+        ask: (place or another conditioning, x, hooks) to the passes that answer; `positive`, `negative` and `other` call
+            it.
     """
 
     x: Tensor
@@ -56,7 +58,8 @@ class Moment:
     cond: Tensor
     uncond: Tensor
     denoised: Tensor
-    ask: Callable[[int, Tensor, tuple[Any, ...]], Passes]
+    sides: tuple[int, int]
+    ask: Callable[[int | Conditioning, Tensor, tuple[Any, ...]], Passes]
 
     def positive(self, x: Tensor | None = None, *, hooks: tuple[Any, ...] = ()) -> Passes:
         """Ask the network again for the positive conditioning.
@@ -65,18 +68,22 @@ class Moment:
             x: [B, C, h, w] another noisy latent at the same level.
             hooks: Changes to the network for these passes alone.
         """
-        return self.ask(0, self.x if x is None else x, hooks)
+        return self.ask(self.sides[0], self.x if x is None else x, hooks)
 
     def negative(self, x: Tensor | None = None, *, hooks: tuple[Any, ...] = ()) -> Passes:
         """Ask the network again for the negative conditioning; as `positive`."""
-        return self.ask(1, self.x if x is None else x, hooks)
+        return self.ask(self.sides[1], self.x if x is None else x, hooks)
+
+    def other(self, conditioning: Conditioning, x: Tensor | None = None, *, hooks: tuple[Any, ...] = ()) -> Passes:
+        """Ask the network for a conditioning that does not guide; as `positive`."""
+        return self.ask(conditioning, self.x if x is None else x, hooks)
 
 
 Pre: TypeAlias = Callable[[Moment], Moment]
 """Gives the moment with other answers."""
 
-Combine: TypeAlias = Callable[[Moment], "Tensor"]
-"""Makes one denoised latent of both answers."""
+Combine: TypeAlias = Callable[[Moment], "Tensor | Passes"]
+"""Makes one denoised latent of both answers; as a generator it may ask the network again."""
 
 Post: TypeAlias = Callable[[Moment], "Tensor | Passes"]
 """Changes the denoised latent; as a generator it may ask the network again."""

@@ -31,11 +31,14 @@ class Denoise:
         x: [B, C, h, w] noisy latent in model space.
         sigma: Its noise level.
         step: Index of the step, from 0; several requests may belong to one step.
+        with_negative: Whether the answer to the negative conditioning is wanted beside the guided one; both then come
+            as one tensor [2, B, C, h, w], which unpacks: `denoised, negative = yield Denoise(..., with_negative=True)`.
     """
 
     x: Tensor
     sigma: float
     step: int
+    with_negative: bool = False
 
 
 Steps: TypeAlias = Generator[Denoise, Tensor, Tensor]

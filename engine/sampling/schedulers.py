@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.sampling.names import AVAILABLE_SCHEDULERS, SCHEDULER_NAMES, refusal
+from engine.sampling.names import SCHEDULER_NAMES, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +192,7 @@ def sigmas(schedule: NoiseSchedule, scheduler: str, steps: int, *, sampler_name:
 
     Args:
         schedule: The model's noise levels.
-        scheduler: A name of `names.AVAILABLE_SCHEDULERS`.
+        scheduler: A name of `names.SCHEDULER_NAMES`.
         steps: Number of steps N.
         sampler_name: The sampler; some drop the second-last level of a longer schedule.
         denoise: Share of the way to go: below 1 a longer schedule is made and its last N + 1 levels are kept; 0 or
@@ -205,7 +205,7 @@ def sigmas(schedule: NoiseSchedule, scheduler: str, steps: int, *, sampler_name:
         ValueError: if there is no such scheduler, or `steps` is less than 1.
     """
     if scheduler not in SCHEDULERS:
-        raise ValueError(refusal("scheduler", scheduler, SCHEDULER_NAMES, AVAILABLE_SCHEDULERS))
+        raise ValueError(refusal("scheduler", scheduler, SCHEDULER_NAMES))
     if steps < 1:
         msg = f"cannot schedule {steps} steps: at least 1 is needed"
         raise ValueError(msg)

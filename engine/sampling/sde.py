@@ -15,7 +15,7 @@ import torch
 from engine.sampling.samplers import Denoise, ancestral_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -26,20 +26,21 @@ ER_POINTS = 200
 """Points of the quadrature in `er_sde`."""
 
 
-def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0) -> Steps:
-    """DPM-Solver++ for the SDE, single-step second order: one answer half-way in lambda, used for the whole step.
+def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0, r: float = 0.5) -> Steps:
+    """DPM-Solver++ for the SDE, single-step second order: one answer within the step, half-way it serves for all of it.
 
     Args:
         x: [B, C, h, w] at level `sigmas[0]`.
         sigmas: N + 1 falling levels.
         noise: Fresh noise, of one Brownian path.
         eta: Share of the noise that is renewed.
+        r: Where in the step the inner answer lies, in lambda.
 
-    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1 with r = 1/2, with ancestral noise in each of its moves.
+    Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1, with ancestral noise in each of its moves.
     """
     # In float32 as the reference does: the path is resolved to 1e-6, and rounding elsewhere finds other noise.
     logs = torch.tensor(sigmas).log()
-    middles: list[float] = (logs[:-1] + (logs[1:] - logs[:-1]) / 2).exp().tolist()
+    middles: list[float] = (logs[:-1] + (logs[1:] - logs[:-1]) * r).exp().tolist()
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         denoised = yield Denoise(x, sigma, step)
         if below == 0.0:
@@ -48,9 +49,10 @@ def dpmpp_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float =
         middle = middles[step]
         down, up = ancestral_levels(sigma, middle, eta)
         half = torch.add(torch.lerp(denoised, x, down / sigma), noise(sigma, middle), alpha=up)
-        denoised = yield Denoise(half, middle, step)
+        inner = yield Denoise(half, middle, step)
+        target = inner if r == 0.5 else torch.lerp(denoised, inner, 1.0 / (2.0 * r))
         down, up = ancestral_levels(sigma, below, eta)
-        x = torch.add(torch.lerp(denoised, x, down / sigma), noise(sigma, below), alpha=up)
+        x = torch.add(torch.lerp(target, x, down / sigma), noise(sigma, below), alpha=up)
     return x
 
 
@@ -122,14 +124,22 @@ def dpmpp_3m_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: floa
     return x
 
 
-def er_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, order: int = 3) -> Steps:
-    """ER-SDE-Solver: the reverse SDE whose noise is scaled by a function that keeps more of it at high levels.
+def er_scale(sigma: float) -> float:
+    """The noise scale function of ER-SDE: it keeps more noise at high levels than the reverse-time SDE."""
+    return sigma * (math.exp(sigma**0.3) + 10.0)
+
+
+def er_sde(
+    x: Tensor, sigmas: Sequence[float], noise: StepNoise, order: int = 3, scale: Callable[[float], float] = er_scale
+) -> Steps:
+    """ER-SDE-Solver: the reverse SDE whose noise is scaled by a function of the level.
 
     Args:
         x: [B, C, h, w] at level `sigmas[0]`.
         sigmas: N + 1 falling levels.
         noise: Fresh noise.
         order: How many answers are used, 1 to 3.
+        scale: The noise scale function; sigma itself is the ODE, sigma**2 the reverse-time SDE.
 
     Source: Cui et al. 2023, arXiv:2309.06169, ER-SDE-Solver-3 for variance-exploding latents.
     """
@@ -139,19 +149,19 @@ def er_sde(x: Tensor, sigmas: Sequence[float], noise: StepNoise, order: int = 3)
         denoised = yield Denoise(x, sigma, step)
         if below == 0.0:
             return denoised
-        ratio = _er_scale(below) / _er_scale(sigma)
+        ratio = scale(below) / scale(sigma)
         x = torch.lerp(denoised, x, ratio)
         if order > 1 and answers:
             width = (sigma - below) / ER_POINTS
             places = [below + i * width for i in range(ER_POINTS)]
             move = below - sigma
-            first = sum(1.0 / _er_scale(place) for place in places) * width
+            first = sum(1.0 / scale(place) for place in places) * width
             slope = (denoised - answers[-1]) / (sigma - sigmas[step - 1])
-            x = torch.add(x, slope, alpha=move + first * _er_scale(below))
+            x = torch.add(x, slope, alpha=move + first * scale(below))
             if order > 2 and slope_before is not None:
-                second = sum((place - sigma) / _er_scale(place) for place in places) * width
+                second = sum((place - sigma) / scale(place) for place in places) * width
                 bend = (slope - slope_before) / ((sigma - sigmas[step - 2]) / 2)
-                x = torch.add(x, bend, alpha=move**2 / 2 + second * _er_scale(below))
+                x = torch.add(x, bend, alpha=move**2 / 2 + second * scale(below))
             slope_before = slope
         x = torch.add(x, noise(sigma, below), alpha=math.sqrt(max(below**2 - (sigma * ratio) ** 2, 0.0)))
         answers = [denoised]
@@ -218,8 +228,3 @@ def _seeds(x: Tensor, sigmas: Sequence[float], noise: StepNoise, stages: Sequenc
 def _added(below: float, h: float, eta: float) -> float:
     """Standard deviation of the noise that a step of length `h` down to `below` adds."""
     return below * math.sqrt(-math.expm1(-2.0 * eta * h))
-
-
-def _er_scale(sigma: float) -> float:
-    """The noise scale function of ER-SDE."""
-    return sigma * (math.exp(sigma**0.3) + 10.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,18 @@ import torch
 from engine.sampling.samplers import Denoise, ancestral_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
     from engine.sampling.noise import StepNoise
     from engine.sampling.samplers import Steps
+
+ADAPTIVE_END = 1e-5
+"""Length in lambda that `dpm_adaptive` leaves undone."""
+
+SMALLEST_ERROR = 1e-8
+"""Added to the error of a step, so that none is 0."""
 
 
 def heunpp2(x: Tensor, sigmas: Sequence[float]) -> Steps:
@@ -151,24 +158,126 @@ def dpm_fast(x: Tensor, sigmas: Sequence[float]) -> Steps:
     done = 0
     for order, (sigma, below) in zip(orders, pairwise(levels), strict=True):
         slope = (x - (yield Denoise(x, sigma, done))) / sigma
-        h = math.log(sigma / below)
         # Inner answers at r = 1/2, or at 1/3 and 2/3, each from what is known so far.
         inner = {1: (), 2: (0.5,), 3: (1 / 3, 2 / 3)}[order]
-        change, reached = torch.zeros_like(x), 0.0
+        move = _Move(x, slope, sigma, below)
         for k, place in enumerate(inner, 1):
-            level = sigma * math.exp(-place * h)
-            stage = torch.add(x, slope, alpha=level - sigma)
-            if reached:
-                stage = torch.add(stage, change, alpha=-level * place / reached * (math.expm1(place * h) / (place * h) - 1.0))
-            change = (stage - (yield Denoise(stage, level, done + k))) / level - slope
-            reached = place
-        x = torch.add(x, slope, alpha=below - sigma)
-        if order == 2:
-            x = torch.add(x, change, alpha=-below * math.expm1(h))
-        elif order == 3:
-            x = torch.add(x, change, alpha=-below / reached * (math.expm1(h) / h - 1.0))
+            move = yield from move.at(place, done + k)
+        x = move.end(order)
         done += order
     return x
+
+
+def dpm_adaptive(
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: StepNoise | None = None,
+    *,
+    order: int = 3,
+    rtol: float = 0.05,
+    atol: float = 0.0078,
+    h_init: float = 0.05,
+    pcoeff: float = 0.0,
+    icoeff: float = 1.0,
+    dcoeff: float = 0.0,
+    accept_safety: float = 0.81,
+    eta: float = 0.0,
+) -> Steps:
+    """DPM-Solver-12 or -23 with steps as long as their error allows.
+
+    Each step is solved in two orders; their difference, measured against what is tolerated, decides whether the step
+    counts, and how long the next one is.
+
+    Args:
+        x: [B, C, h, w] at level `sigmas[0]`.
+        sigmas: Falling levels; only the ends count, and the others for progress. A last 0 is left out.
+        noise: Fresh noise; needed where `eta` is not 0.
+        order: 2 or 3.
+        rtol: Tolerated error as a share of the latent.
+        atol: Tolerated error in any case.
+        h_init: Length of the first step, in lambda.
+        pcoeff: Weight of the error in the length of the next step.
+        icoeff: Weight of the errors so far.
+        dcoeff: Weight of the change of the error.
+        accept_safety: A step counts if the next one would be at least this share of it.
+        eta: Share of the noise that is renewed.
+
+    Source: Lu et al. 2022, arXiv:2206.00927, appendix C; control of the step: Soderlind 2003, Digital filters in adaptive
+    time-stepping, with the limiter 1 + arctan(f - 1).
+    """
+    last = sigmas[-1] if sigmas[-1] > 0.0 else sigmas[-2]
+    sigma, h, previous = sigmas[0], h_init, x
+    exponents = [share / (1.5 if eta else order) for share in (pcoeff + icoeff + dcoeff, -(pcoeff + 2 * dcoeff), dcoeff)]
+    inverse_errors: list[float] = []
+    slope: Tensor | None = None
+    if last == sigma:
+        return (yield Denoise(x, last, 0))
+    while math.log(sigma / last) > ADAPTIVE_END:
+        step = sum(level >= sigma for level in sigmas[1:])
+        if slope is None:
+            slope = (x - (yield Denoise(x, sigma, step))) / sigma
+        below = max(last, sigma * math.exp(-h))
+        down = max(last, ancestral_levels(sigma, below, eta)[0])
+        up = math.sqrt(max(below**2 - down**2, 0.0))
+        move = _Move(x, slope, sigma, down)
+        if order == 3:
+            move = yield from move.at(1 / 3, step)
+        low = move.end(order - 1)
+        move = yield from move.at(2 / 3 if order == 3 else 1 / 2, step)
+        high = move.end(order)
+        tolerated = torch.maximum(low.abs(), previous.abs()).mul(rtol).clamp(min=atol)
+        inverse = 1.0 / (float(((low - high) / tolerated).square().mean().sqrt()) + SMALLEST_ERROR)
+        inverse_errors = [inverse, *inverse_errors[1:]] if inverse_errors else [inverse] * 3
+        factor = math.prod(error**exponent for error, exponent in zip(inverse_errors, exponents, strict=True))
+        factor = 1.0 + math.atan(factor - 1.0)
+        h *= factor
+        if factor >= accept_safety:
+            inverse_errors = [inverse, inverse, inverse_errors[1]]
+            previous, x, slope = low, high, None
+            if noise is not None and up > 0.0:
+                x = torch.add(x, noise(sigma, below), alpha=up)
+            sigma = below
+    return x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Move:
+    """A step of DPM-Solver, and what is known of it so far.
+
+    Attributes:
+        x: [B, C, h, w] at level `sigma`.
+        slope: There.
+        sigma: Where it starts.
+        below: Where it ends.
+        reached: The place (0..1, in lambda) of the last inner answer.
+        change: How the slope differs there; None before any inner answer.
+    """
+
+    x: Tensor
+    slope: Tensor
+    sigma: float
+    below: float
+    reached: float = 0.0
+    change: Tensor | None = None
+
+    def at(self, place: float, step: int) -> Generator[Denoise, Tensor, _Move]:
+        """The same with an inner answer at `place`."""
+        h = place * math.log(self.sigma / self.below)
+        level = self.sigma * math.exp(-h)
+        stage = torch.add(self.x, self.slope, alpha=level - self.sigma)
+        if self.change is not None:
+            stage = torch.add(stage, self.change, alpha=-level * place / self.reached * (math.expm1(h) / h - 1.0))
+        change = (stage - (yield Denoise(stage, level, step))) / level - self.slope
+        return replace(self, reached=place, change=change)
+
+    def end(self, order: int) -> Tensor:
+        """Where it leads: of order 1, or 2 or 3 with as many inner answers."""
+        h = math.log(self.sigma / self.below)
+        x = torch.add(self.x, self.slope, alpha=self.below - self.sigma)
+        if self.change is None:
+            return x
+        bend = math.expm1(h) / 2 if order == 2 else math.expm1(h) / h - 1.0
+        return torch.add(x, self.change, alpha=-self.below / self.reached * bend)
 
 
 def _midpoint(x: Tensor, denoised: Tensor, sigma: float, below: float, step: int) -> Steps:

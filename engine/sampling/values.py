@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from engine.sampling.mix import Cfg
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.sampling.mix import Mix
     from engine.types import Conditioning, Model
 
 
@@ -14,12 +19,14 @@ class Sampler:
     """How steps are taken.
 
     Attributes:
-        name: One of `names.AVAILABLE_SAMPLERS`.
+        name: One of `names.SAMPLER_NAMES`.
+        options: What differs from the sampler's defaults; which there are is said in `build`.
     """
 
     port_type: ClassVar[str] = "SAMPLER"
 
     name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +50,17 @@ class Guider:
 
     Attributes:
         model: Predicts denoised latents.
-        positive: What to move towards.
-        negative: What to move away from; not evaluated where `cfg` is 1.
-        cfg: Guidance scale.
+        conditionings: What guides, in the order that `mix` counts them.
+        mix: How their answers become one.
     """
 
     port_type: ClassVar[str] = "GUIDER"
 
     model: Model
-    positive: Conditioning
-    negative: Conditioning
-    cfg: float
+    conditionings: tuple[Conditioning, ...]
+    mix: Mix
+
+    @classmethod
+    def cfg(cls, model: Model, positive: Conditioning, negative: Conditioning, scale: float) -> Guider:
+        """Classifier-free guidance towards `positive`, away from `negative`."""
+        return cls(model, (positive, negative), Cfg(scale))

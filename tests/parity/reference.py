@@ -49,7 +49,7 @@ class Case:
 
     def missing(self) -> list[str]:
         """What the case needs that Weft does not have."""
-        from engine.sampling.names import AVAILABLE_SAMPLERS
+        from engine.sampling.names import SAMPLER_NAMES
         from engine.schema import Catalog
 
         catalog = Catalog.load()
@@ -58,7 +58,7 @@ class Case:
             inputs = node["inputs"]
             if node["class_type"] not in catalog:
                 lacking.append(node["class_type"])
-            if inputs.get("sampler_name", "euler") not in AVAILABLE_SAMPLERS:
+            if inputs.get("sampler_name", "euler") not in SAMPLER_NAMES:
                 lacking.append(inputs["sampler_name"])
             lacking += [inputs[port] for port in MODEL_PORTS & inputs.keys() if not inputs[port].startswith(FAMILIES)]
         return lacking

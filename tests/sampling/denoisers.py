@@ -13,11 +13,11 @@ from engine.sampling.schedule import DiscreteSchedule
 from engine.types import Cond, Conditioning, LatentFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
-    from engine.sampling.samplers import Steps
+    from engine.sampling.samplers import Denoise, Steps
     from engine.types import NoiseSchedule
 
 
@@ -38,9 +38,20 @@ def solved(steps: Steps, spread: float = 0.5) -> tuple[Tensor, list[float]]:
         request = next(steps)
         while True:
             asked.append(request.sigma)
-            request = steps.send(gaussian_denoised(request.x, request.sigma, spread))
+            denoised = gaussian_denoised(request.x, request.sigma, spread)
+            request = steps.send(torch.stack((denoised, denoised)) if request.with_negative else denoised)
     except StopIteration as end:
         return end.value, asked
+
+
+def finished(steps: Steps, answer: Callable[[Denoise], Tensor]) -> Tensor:
+    """The last latent of a sampler whose requests are answered so."""
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(answer(request))
+    except StopIteration as end:
+        return end.value
 
 
 def levels(n: int, first: float = 10.0, last: float = 0.1) -> list[float]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.sampling.drive import sample
+from engine.sampling.values import Guider, Sampler
 from engine.types import LatentFormat
 from tests.sampling.denoisers import ContextModel, close, conditioning, entry
 
@@ -13,8 +14,8 @@ LATENT = torch.zeros(2, 4, 32, 48)
 
 
 def sampled(model: ContextModel, positive, negative, *, cfg=1.0, levels=(2.0, 0.0), **more) -> torch.Tensor:
-    settings = {"latent": LATENT, "noise": torch.zeros_like(LATENT), "sampler_name": "euler", "seed": 0} | more
-    return sample(model, sigmas=torch.tensor(levels), positive=positive, negative=negative, cfg=cfg, **settings)
+    settings = {"latent": LATENT, "noise": torch.zeros_like(LATENT), "sampler": Sampler("euler"), "seed": 0} | more
+    return sample(Guider.cfg(model, positive, negative, cfg), sigmas=torch.tensor(levels), **settings)
 
 
 def test_the_result_moves_away_from_the_negative_answer():

@@ -9,6 +9,7 @@ import torch
 
 from engine.sampling.drive import sample
 from engine.sampling.rules import Moment, Rules
+from engine.sampling.values import Guider, Sampler
 from tests.sampling.denoisers import ContextModel, close, conditioning, entry
 
 if TYPE_CHECKING:
@@ -23,16 +24,14 @@ LATENT = torch.zeros(1, 4, 8, 8)
 
 
 def sampled(rules: Rules, *, cfg=2.0, model=None, positive=None, negative=None, **more) -> Tensor:
-    settings = {"levels": (4.0, 2.0, 1.0, 0.0), "latent": LATENT, "sampler_name": "euler", "noise_mask": None} | more
+    settings = {"levels": (4.0, 2.0, 1.0, 0.0), "latent": LATENT, "noise_mask": None} | more
+    model = (model or ContextModel()).with_rules(rules)
     return sample(
-        (model or ContextModel()).with_rules(rules),
+        Guider.cfg(model, positive or conditioning(3.0), negative or conditioning(1.0), cfg),
         latent=settings["latent"],
         noise=torch.zeros_like(LATENT),
         sigmas=torch.tensor(settings["levels"]),
-        sampler_name=settings["sampler_name"],
-        positive=positive or conditioning(3.0),
-        negative=negative or conditioning(1.0),
-        cfg=cfg,
+        sampler=Sampler("euler"),
         seed=0,
         noise_mask=settings["noise_mask"],
     )
@@ -81,6 +80,18 @@ def test_a_rule_can_ask_again_for_either_side():
 
     assert close(result, 31.0)
     assert [rows for _, rows in model.passes] == [[1.0, 3.0], [3.0], [1.0]]
+
+
+def test_a_rule_can_ask_for_a_conditioning_that_does_not_guide():
+    model, other = ContextModel(), conditioning(9.0)
+
+    def again(moment: Moment) -> Passes:
+        return (yield from moment.other(other))
+
+    result = sampled(Rules(combine=again), model=model, levels=(4.0, 2.0, 0.0))
+
+    assert close(result, 9.0)
+    assert [rows for _, rows in model.passes] == [[1.0, 3.0], [9.0]] * 2
 
 
 def test_asking_again_averages_the_entries_of_that_side():

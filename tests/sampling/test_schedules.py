@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.sampling import schedulers
-from engine.sampling.names import AVAILABLE_SCHEDULERS
+from engine.sampling.names import SCHEDULER_NAMES
 from engine.sampling.schedule import DiscreteSchedule
 from engine.types import NoiseSchedule
 
@@ -115,7 +115,7 @@ def test_twenty_karras_steps(schedule):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 20, 31, 1000])
-@pytest.mark.parametrize("name", AVAILABLE_SCHEDULERS)
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
 def test_levels_fall_to_zero(name, steps, schedule):
     if (name, steps) == ("kl_optimal", 1):
         pytest.skip("its formula is 0 / 0 for one step")

@@ -106,6 +106,10 @@ class Conditioning:
 
     entries: tuple[Cond, ...]
 
+    def with_options(self, **options: Any) -> Conditioning:
+        """This conditioning with options added to, or replaced in, every entry."""
+        return Conditioning(tuple(entry.with_options(**options) for entry in self.entries))
+
     def tensors(self) -> dict[str, Tensor]:
         """`cond0`, `pooled_output0`, ... for the entries in order."""
         named: dict[str, Tensor] = {}

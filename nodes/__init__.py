@@ -3,6 +3,7 @@
 MODULES = (
     "loaders",
     "conditioning",
+    "sdxl",
     "sampling",
     "custom_sampling",
     "sigmas",

@@ -143,7 +143,7 @@ def set_area(
         strength: Weight against other conditionings there.
     """
     area = (height // CELL_PX, width // CELL_PX, y // CELL_PX, x // CELL_PX)
-    return _with_options(conditioning, area=area, strength=strength, set_area_to_bounds=False)
+    return conditioning.with_options(area=area, strength=strength, set_area_to_bounds=False)
 
 
 @node("ConditioningSetAreaPercentage", title="Conditioning (Set Area with Percentage)", category="conditioning")
@@ -166,7 +166,7 @@ def set_area_percentage(
         y: Its top edge, as a share of the height.
         strength: Weight against other conditionings there.
     """
-    return _with_options(conditioning, area=("percentage", height, width, y, x), strength=strength, set_area_to_bounds=False)
+    return conditioning.with_options(area=("percentage", height, width, y, x), strength=strength, set_area_to_bounds=False)
 
 
 @node("ConditioningSetAreaStrength", title="ConditioningSetAreaStrength", category="conditioning")
@@ -177,7 +177,7 @@ def set_area_strength(*, conditioning: Conditioning, strength: Strength = 1.0) -
         conditioning: What to weigh.
         strength: Its weight.
     """
-    return _with_options(conditioning, strength=strength)
+    return conditioning.with_options(strength=strength)
 
 
 @node("ConditioningSetMask", title="Conditioning (Set Mask)", category="conditioning")
@@ -197,7 +197,7 @@ def set_mask(
         set_cond_area: Whether the model sees the whole picture, or only the bounds of the mask.
     """
     planes = mask if mask.ndim == 3 else mask[None]
-    return _with_options(conditioning, mask=planes, mask_strength=strength, set_area_to_bounds=set_cond_area == "mask bounds")
+    return conditioning.with_options(mask=planes, mask_strength=strength, set_area_to_bounds=set_cond_area == "mask bounds")
 
 
 @node("ConditioningZeroOut", title="ConditioningZeroOut", category="advanced/conditioning")
@@ -230,11 +230,7 @@ def set_timestep_range(*, conditioning: Conditioning, start: Percent = 0.0, end:
         start: When it begins: 0 is pure noise.
         end: When it ends: 1 is the finished picture.
     """
-    return _with_options(conditioning, start_percent=start, end_percent=end)
-
-
-def _with_options(conditioning: Conditioning, **options: object) -> Conditioning:
-    return Conditioning(tuple(entry.with_options(**options) for entry in conditioning.entries))
+    return conditioning.with_options(start_percent=start, end_percent=end)
 
 
 def _zero_padded(tokens: "Tensor", length: int) -> "Tensor":

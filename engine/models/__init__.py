@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.models.detect import SUPPORTED, TITLES, Detected, detect, of_shapes
 from engine.models.embedding import finder as embedding_finder
+from engine.models.family import CLIP_G, CLIP_L
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Encoder = TypeVar("Encoder", bound="TextEncoder | None")
 
 __all__ = [
+    "CLIP_G",
+    "CLIP_L",
     "Checkpoint",
     "Detected",
     "apply_lora",
@@ -83,7 +86,7 @@ def load_checkpoint(path: Path, *, device: str = "auto", dtype: str = "auto") ->
         msg = f"cannot load it as a checkpoint: it holds no denoising network (no tensor starts with {prefix})"
         raise ModelFileError(msg, file=file)
     kind = devices.pick_dtype(place, "unet", dtype)
-    model = checkpoint.model(parts.unet, family, names=parts.names, file=file, device=place, dtype=kind)
+    model = checkpoint.model(parts.unet, family, marks=parts.marks, file=file, device=place, dtype=kind)
     text = vae = None
     if parts.text is not None:
         kind = devices.pick_dtype(place, "text", dtype)
@@ -121,7 +124,7 @@ def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> Diffu
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "unet", dtype)
     unet = checkpoint.unet_part(tensors, file)
-    return checkpoint.model(unet, FAMILIES[found.family], names=tensors, file=file, device=place, dtype=kind)
+    return checkpoint.model(unet, FAMILIES[found.family], marks=tensors, file=file, device=place, dtype=kind)
 
 
 def load_text_encoder(path: Path, *, device: str = "auto", dtype: str = "auto") -> ClipTextEncoder:

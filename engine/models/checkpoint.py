@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from engine import devices
@@ -63,14 +63,14 @@ class Parts:
 
     Attributes:
         file: Where it came from.
-        names: Those of every tensor in it.
+        marks: Names of its tensors, and `v_pred` and `ztsnr` where the settings of a folder say so.
         unet: The denoising network.
         text: The text encoder, as `text_tensors` makes it.
         vae: The VAE.
     """
 
     file: str
-    names: Collection[str]
+    marks: Collection[str]
     unet: Mapping[str, Tensor] | None
     text: Mapping[str, Tensor] | None
     vae: Mapping[str, Tensor] | None
@@ -115,11 +115,21 @@ def folder_parts(folder: Path, unet: Mapping[str, Tensor], family: Family) -> Pa
     found = {tower: files.read_part(folder, tower.folder) for tower in family.towers if (folder / tower.folder).is_dir()}
     return Parts(
         file,
-        unet,
+        _folder_marks(folder),
         unet=unet_part(unet, file),
         text=text_tensors(found, file) if found else None,
         vae=vae_part(files.read_part(folder, "vae"), file) if (folder / "vae").is_dir() else None,
     )
+
+
+def _folder_marks(folder: Path) -> tuple[str, ...]:
+    """What the settings of a folder say of its network, in the words that single files use."""
+    settings = files.read_settings(folder, "scheduler/scheduler_config.json")
+    marks = {
+        "v_pred": settings.get("prediction_type") == "v_prediction",
+        "ztsnr": settings.get("rescale_betas_zero_snr") is True,
+    }
+    return tuple(mark for mark, is_set in marks.items() if is_set)
 
 
 def unet_part(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
@@ -183,7 +193,7 @@ def model(
     tensors: Mapping[str, Tensor],
     family: Family,
     *,
-    names: Collection[str] = (),
+    marks: Collection[str] = (),
     file: str,
     device: torch.device,
     dtype: torch.dtype,
@@ -193,7 +203,7 @@ def model(
     Args:
         tensors: Of the network, in module layout.
         family: What it is.
-        names: Of every tensor in the file; some mark what the network predicts.
+        marks: See `Parts`; some tell what the network predicts.
         file: Where it came from.
         device: Where to compute.
         dtype: What to compute in.
@@ -205,7 +215,7 @@ def model(
     build = functools.partial(_unet, sizes, family.unet_heads)
     filled = weights.fill(build, tensors, file=file, part="denoising network", device=device, dtype=dtype)
     vector = family.vector if sizes.vector_width else None
-    return DiffusionModel(family.name, filled, family.schedule(names), family.latent_format, sizes.in_channels, vector)
+    return DiffusionModel(family.name, filled, family.schedule(tensors, marks), family.latent_format, sizes.in_channels, vector)
 
 
 def _unet(sizes: architecture.UNetSizes, heads: int | None) -> Module:
@@ -258,26 +268,27 @@ def text_encoder(
     for tower in family.towers:
         own = {name.removeprefix(f"{tower.name}."): t for name, t in tensors.items() if name.startswith(f"{tower.name}.")}
         if own:
-            towers.append(tower)
-            sizes[tower] = _measured(architecture.text_sizes, own, file, "text encoder")
+            size = _measured(architecture.text_sizes, own, file, "text encoder")
+            sizes[tower.name] = (tower.activation, size, tower.is_projected)
+            towers.append(replace(tower, absent_layers=int(size.layers == tower.depth - 1)))
     build = functools.partial(_text, sizes)
     filled = weights.fill(build, tensors, file=file, part="text encoder", device=device, dtype=dtype, precision=torch.float16)
     return ClipTextEncoder(family.name, filled, tuple(towers))
 
 
-def _text(sizes: Mapping[Tower, architecture.TextSizes]) -> Module:
+def _text(sizes: Mapping[str, tuple[str, architecture.TextSizes, bool]]) -> Module:
     devices.prepare()
     from torch.nn import Linear, ModuleDict
     from transformers.models.clip.configuration_clip import CLIPTextConfig
     from transformers.models.clip.modeling_clip import CLIPTextModel
 
     towers = {}
-    for tower, size in sizes.items():
-        module = weights.meta_module(CLIPTextModel, CLIPTextConfig(**size.config(tower.activation)))
+    for name, (activation, size, is_projected) in sizes.items():
+        module = weights.meta_module(CLIPTextModel, CLIPTextConfig(**size.config(activation)))
         inner: Module = getattr(module, "text_model", module)  # transformers before 5.12 wraps it
-        if tower.is_projected:
+        if is_projected:
             inner.text_projection = weights.meta_module(Linear, size.width, size.projected_width or size.width, bias=False)
-        towers[tower.name] = inner
+        towers[name] = inner
     return ModuleDict(towers)
 
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
-SUPPORTED = frozenset({"sd1", "sdxl"})
+SUPPORTED = frozenset({"sd1", "sd2", "sdxl", "sdxl-refiner"})
 """Families that Weft loads."""
+
+REFINER_SIZES_WIDTH = 5 * 256
+"""Numbers of sizes and score in the vector of SDXL's refiner."""
 
 TITLES: Mapping[str, str] = {
     "sd1": "Stable Diffusion 1",
@@ -173,15 +176,15 @@ def _transformer_family(shapes: Shapes) -> str | None:
 def _unet_family(shapes: Shapes) -> str:
     """Family of a U-Net, in either layout.
 
-    SDXL has an embedding of sizes and pooled text, SD2 enters attention through linear layers; a table of widths is only
-    asked where names do not tell.
+    SDXL has an embedding of sizes and pooled text, and attentions of several blocks; the refiner's pooled text is as wide
+    as its context. SD2 enters attention through linear layers. No table of widths is asked.
     """
     if _has(shapes, "time_mixer", "temporal_transformer", "time_stack."):
         return "svd"
-    label = _first(shapes, r"label_emb\.0\.0\.weight|add_embedding\.linear_1\.weight")
-    if label is not None:
-        depth = _has(shapes, "input_blocks.4.1.transformer_blocks.1.", "down_blocks.1.attentions.0.transformer_blocks.1.")
-        return "sdxl" if depth and label[-1] != 2560 else "sdxl-refiner"
+    vector = _first(shapes, r"label_emb\.0\.0\.weight|add_embedding\.linear_1\.weight")
+    if vector is not None and _has(shapes, ".transformer_blocks.1."):
+        context = _first(shapes, r"attn2\.to_k\.weight")
+        return "sdxl-refiner" if context is not None and vector[-1] - REFINER_SIZES_WIDTH == context[-1] else "sdxl"
     entry = _first(shapes, r"proj_in\.weight")
     return "sd2" if entry is not None and len(entry) == 2 else "sd1"
 

@@ -12,7 +12,10 @@ from engine.models.files import part_choices
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-PARTS = ("unet", "vae", "text_encoder")
+SETTINGS = "scheduler/scheduler_config.json"
+"""Says what the network predicts."""
+
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 def repo(name: str, *, revision: str | None = None, cache: Path | None = None) -> Path:
@@ -48,7 +51,7 @@ def wanted(names: Collection[str]) -> list[str]:
     Raises:
         WeftError: if there is no denoising network among them.
     """
-    patterns = ["model_index.json"]
+    patterns = ["model_index.json", *(SETTINGS for name in names if name == SETTINGS)]
     for part in PARTS:
         choice = next(((name, shards) for name, shards in part_choices(part) if name in names), None)
         if choice is not None:

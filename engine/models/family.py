@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
+
+    from torch import Tensor
 
     from engine.models.vector import Vector
     from engine.types import LatentFormat, NoiseSchedule
 
 CLIP_L, CLIP_G, CLIP_H = "clip_l", "clip_g", "clip_h"
 """What embedding files call the text encoders of OpenAI, and OpenCLIP's bigG and H."""
+
+
+def marked_schedule(_unet: Mapping[str, Tensor], marks: Collection[str]) -> NoiseSchedule:
+    """The noise levels of Stable Diffusion: `v_pred` marks networks that predict velocity, `ztsnr` a start at pure noise."""
+    from engine.sampling.schedule import DiscreteSchedule
+
+    if "v_pred" not in marks:
+        return DiscreteSchedule.scaled_linear()
+    return DiscreteSchedule.scaled_linear("v", zero_terminal_snr="ztsnr" in marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,8 @@ class Tower:
         layer: The hidden layer that is used unless something else is asked for, counted from the end: -1 is the last.
         is_normed: Whether the final layer norm follows an earlier layer too.
         is_projected: Whether its pooled output passes through `text_projection`.
-        absent_layers: How many layers at the end the file leaves out because nothing uses them.
+        depth: Number of layers, where files may leave the last one out because nothing uses it; 0 where none does.
+        absent_layers: How many layers at the end this one's file does leave out.
     """
 
     name: str
@@ -39,6 +51,7 @@ class Tower:
     layer: int = -2
     is_normed: bool = False
     is_projected: bool = True
+    depth: int = 0
     absent_layers: int = 0
 
 
@@ -50,7 +63,8 @@ class Family:
         name: A key of `detect.TITLES`.
         towers: Its text transformers, in the order that their hidden states are joined.
         latent_format: Scale of its latent space.
-        schedule: Names of a checkpoint's tensors to the noise levels that it was trained on.
+        schedule: The network's tensors in module layout, and marks of its file, to the noise levels that it was
+            trained on. Marks are names of the file's tensors, such as `v_pred` and `ztsnr`.
         unet_heads: Attention heads at every level of the network; None for as many as are 64 channels wide.
         vector: Makes the vector that the network reads beside its tokens; None where it reads none.
     """
@@ -58,6 +72,6 @@ class Family:
     name: str
     towers: tuple[Tower, ...]
     latent_format: LatentFormat
-    schedule: Callable[[Collection[str]], NoiseSchedule]
+    schedule: Callable[[Mapping[str, Tensor], Collection[str]], NoiseSchedule]
     unet_heads: int | None = None
     vector: Vector | None = None

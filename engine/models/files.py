@@ -277,6 +277,26 @@ def part_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a diffusers folder; empty where there is no such file.
+
+    Raises:
+        ModelFileError: if it cannot be read, or is no object.
+    """
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as cause:
+        msg = f"cannot read the settings: {cause}"
+        raise ModelFileError(msg, file=str(path)) from cause
+    if not isinstance(settings, dict):
+        msg = "cannot read the settings: they are not a JSON object"
+        raise ModelFileError(msg, file=str(path))
+    return settings
+
+
 def part_choices(part: str) -> Iterator[tuple[str, str]]:
     """Where the weights of `part` may be, best first: (name in the folder, pattern of the shards if it is an index)."""
     for suffix, stems in (

@@ -5,15 +5,8 @@ Source: Rombach et al. 2022, arXiv:2112.10752; the v1 configuration of CompVis/s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from engine.models.family import CLIP_L, Family, Tower
+from engine.models.family import CLIP_L, Family, Tower, marked_schedule
 from engine.types import LatentFormat
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from engine.types import NoiseSchedule
 
 LATENT_FORMAT = LatentFormat(
     channels=4,
@@ -22,13 +15,6 @@ LATENT_FORMAT = LatentFormat(
     # Linear fit of decoded pictures: https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
     rgb=((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473)),
 )
-
-
-def schedule(_names: Collection[str]) -> NoiseSchedule:
-    """The noise levels of every published checkpoint."""
-    from engine.sampling.schedule import DiscreteSchedule
-
-    return DiscreteSchedule.scaled_linear()
 
 
 FAMILY = Family(
@@ -45,6 +31,6 @@ FAMILY = Family(
         ),
     ),
     latent_format=LATENT_FORMAT,
-    schedule=schedule,
+    schedule=marked_schedule,
     unet_heads=8,
 )

@@ -5,16 +5,9 @@ Source: Podell et al. 2023, arXiv:2307.01952; the configurations of Stability-AI
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from engine.models.family import CLIP_G, CLIP_L, Family, Tower
+from engine.models.family import CLIP_G, CLIP_L, Family, Tower, marked_schedule
 from engine.models.vector import sized
 from engine.types import LatentFormat
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from engine.types import NoiseSchedule
 
 LATENT_FORMAT = LatentFormat(
     channels=4,
@@ -23,15 +16,6 @@ LATENT_FORMAT = LatentFormat(
     # Linear fit of decoded pictures: https://huggingface.co/blog/TimothyAlexisVass/explaining-the-sdxl-latent-space
     rgb=((0.471, 0.471, 0.471), (-0.471, -0.039, 0.078), (0.196, 0.118, -0.039), (-0.549, -0.392, -0.275)),
 )
-
-
-def schedule(names: Collection[str]) -> NoiseSchedule:
-    """The noise levels; a tensor `v_pred` marks networks that predict velocity, `ztsnr` those that start at pure noise."""
-    from engine.sampling.schedule import DiscreteSchedule
-
-    if "v_pred" not in names:
-        return DiscreteSchedule.scaled_linear()
-    return DiscreteSchedule.scaled_linear("v", zero_terminal_snr="ztsnr" in names)
 
 
 FAMILY = Family(
@@ -47,6 +31,6 @@ FAMILY = Family(
         Tower(name=CLIP_G, prefix="conditioner.embedders.1.model.", folder="text_encoder_2"),
     ),
     latent_format=LATENT_FORMAT,
-    schedule=schedule,
+    schedule=marked_schedule,
     vector=sized,
 )

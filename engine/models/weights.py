@@ -217,9 +217,14 @@ def fill(
 
 def mismatch(problems: list[str], *, file: str, part: str, noun: str = "tensor") -> ModelFileError:
     """One error for every tensor (or layer) of a `part` that is not as it should be."""
-    more = f" and {len(problems) - NAMED_LIMIT} more" if len(problems) > NAMED_LIMIT else ""
     count = f"{len(problems)} {noun}{'s do' if len(problems) > 1 else ' does'} not fit"
-    return ModelFileError(f"cannot load the {part}: {count}: {'; '.join(problems[:NAMED_LIMIT])}{more}", file=file)
+    return ModelFileError(f"cannot load the {part}: {count}: {named(problems)}", file=file)
+
+
+def named(things: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(things) - NAMED_LIMIT} more" if len(things) > NAMED_LIMIT else ""
+    return "; ".join(things[:NAMED_LIMIT]) + more
 
 
 def meta_module(make: Callable[..., Any], *arguments: Any, **options: Any) -> Module:

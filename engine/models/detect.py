@@ -118,14 +118,18 @@ def _first(shapes: Shapes, pattern: str) -> tuple[int, ...] | None:
 
 
 _LORA_MARKS = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
-               ".lora_linear_layer.", ".hada_w1_a", ".lokr_w", ".oft_", ".dora_scale")  # fmt: skip
+               ".lora_linear_layer.", ".hada_w1_a", ".lokr_w", ".oft_blocks", ".dora_scale", ".w_norm", ".a1.weight")  # fmt: skip
+_LORA_ENDS = (".diff", ".diff_b", ".set_weight")
+
+_LORA_INPUTS = r"\.lora_down\.|\.lora_A\.|[._]lora\.down\.|\.hada_w1_b|\.b2\.weight"
+"""The factor of an adapter that has the inputs of the layer as its columns."""
 
 
 def _lora(shapes: Shapes) -> Detected | None:
-    if not _has(shapes, *_LORA_MARKS):
+    if not _has(shapes, *_LORA_MARKS) and not any(name.endswith(_LORA_ENDS) for name in shapes):
         return None
-    down = _first(shapes, r"\.lora_down\.|\.lora_A\.|[._]lora\.down\.|\.hada_w1_b") or (0,)
-    return Detected(_lora_family(shapes), "lora", {"rank": down[0]})
+    down = _first(shapes, _LORA_INPUTS)
+    return Detected(_lora_family(shapes), "lora", {"rank": down[0]} if down else {})
 
 
 def _lora_family(shapes: Shapes) -> str:
@@ -136,11 +140,9 @@ def _lora_family(shapes: Shapes) -> str:
         return "flux"
     if _has(shapes, "joint_blocks", "transformer.transformer_blocks"):
         return "sd3"
-    if (context := _first(shapes, r"attn2[._]to_k.*(lora_down|lora_A|lora\.down)")) is not None:
-        return {1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}.get(context[-1], "sd1")
-    if _has(shapes, "lora_unet_", "lora_te_", "unet.", "text_encoder."):
-        return "sd1"
-    return "unknown"
+    places = (r"attn2[._]to_[kv]", r"(lora_te_|text_encoder\.).*self_attn[._]q_proj")
+    context = next((found for place in places if (found := _first(shapes, f"{place}.*({_LORA_INPUTS})"))), None)
+    return {1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}.get(context[-1], "sd1") if context else "unknown"
 
 
 def _controlnet(shapes: Shapes) -> Detected | None:

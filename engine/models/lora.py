@@ -62,6 +62,9 @@ _ROLES = {
 
 _OF_BIAS = frozenset({"diff_b", "b_norm"})
 
+_OF_ROWS = frozenset({"lora_magnitude_vector"})
+"""PEFT's lengths are always those of rows, whatever their shape says."""
+
 _NUMBERS = frozenset({"alpha"})
 _VECTORS = frozenset({"magnitude", "difference", "replacement", "rescale"})
 """Roles of tensors that may have one side only; the others are matrices."""
@@ -176,7 +179,8 @@ def _by_layer(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, dict[s
         elif tensor.ndim < (0 if role in _NUMBERS else 1 if role in _VECTORS else 2):
             strange.append(f"{name} is {list(tensor.shape)} instead of a matrix")
         else:
-            layers[match["layer"]]["bias" if word in _OF_BIAS else "weight"][role] = tensor
+            own = tensor.reshape(-1) if word in _OF_ROWS else tensor
+            layers[match["layer"]]["bias" if word in _OF_BIAS else "weight"][role] = own
     for factors in layers.values():
         if "bias" in factors and factors.get("weight", {}).keys() == _NUMBERS:  # alpha of a layer whose bias alone changes
             del factors["weight"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from reference import relative_error
+from reference import Reference, relative_error
 from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelFileError, UnsupportedModel, WeftError
-from engine.models import apply_lora
+from engine.models import apply_lora, load_checkpoint
 from engine.models.weights import Patch
 
 
@@ -155,34 +157,54 @@ def test_every_spelling_of_a_layer_is_understood(spelling, tiny, tmp_path):
     assert list(model.weights.patches[0].changes) == [f"{LAYER}.weight"]
 
 
-def test_every_layer_that_does_not_fit_is_named_in_one_error(tiny, tmp_path):
-    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
-    path = _write(
-        tmp_path,
-        {
-            f"{stem}.lora_down.weight": torch.zeros(4, 99),
-            f"{stem}.lora_up.weight": torch.zeros(32, 4),
-            "lora_unet_surprise.lora_down.weight": torch.zeros(4, 32),
-            "lora_unet_surprise.lora_up.weight": torch.zeros(32, 4),
-            "lora_unet_mid_block_resnets_0_conv1.lora_down.weight": torch.zeros(4, 128, 3, 3),
-        },
-    )
+MISFITS = {
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight": torch.zeros(4, 99),
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight": torch.zeros(32, 4),
+    "lora_unet_surprise.lora_down.weight": torch.zeros(4, 32),
+    "lora_unet_surprise.lora_up.weight": torch.zeros(32, 4),
+    "lora_unet_mid_block_resnets_0_conv1.lora_down.weight": torch.zeros(4, 128, 3, 3),
+    "lora_unet_conv_norm_out.diff_b": torch.zeros(3),
+    "lora_unet_x.surprise": torch.zeros(1),
+    "lora_unet_y.alpha": torch.zeros(2),
+    "lora_unet_y.lora_up.weight": torch.zeros(2),
+}
+PROBLEMS = (
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q: up [32, 4], down [4, 99] do not make [32, 32]",
+    "lora_unet_surprise is no layer of this model",
+    "lora_unet_mid_block_resnets_0_conv1: lacks up",
+    "lora_unet_conv_norm_out: difference [3] do not make [32]",
+    "lora_unet_x.surprise is no part of a LoRA",
+    "lora_unet_y.alpha is [2] instead of one number",
+    "lora_unet_y.lora_up.weight is [2] instead of a matrix",
+)
 
-    with pytest.raises(ModelFileError) as error:
-        _apply(tiny, path)
 
-    text = str(error.value)
-    assert "3 layers do not fit" in text
-    assert f"{stem}: [32, 4] x [4, 99] do not make [32, 32]" in text
-    assert "lora_unet_surprise is no layer of this model" in text
-    assert "lora_unet_mid_block_resnets_0_conv1 lacks up" in text
+def test_where_nothing_fits_every_layer_is_named_in_one_error(tiny, tmp_path):
+    with pytest.raises(ModelFileError, match="cannot load the LoRA: 7 layers do not fit") as error:
+        _apply(tiny, _write(tmp_path, MISFITS))
+
+    assert all(problem in str(error.value) for problem in PROBLEMS)
 
 
-def test_a_tensor_that_is_no_part_of_a_lora_is_named(tiny, kohya, tmp_path):
-    path = _write(tmp_path, {**load_file(kohya), "lora_unet_x.surprise": torch.zeros(1)})
+def test_what_does_not_fit_is_left_out_with_a_warning(tiny, kohya, tmp_path, caplog):
+    model, text = _apply(tiny, _write(tmp_path, {**load_file(kohya), **MISFITS}))
 
-    with pytest.raises(ModelFileError, match=r"lora_unet_x\.surprise is no part of a LoRA"):
-        _apply(tiny, path)
+    expected, _ = _apply(tiny, kohya)
+    left_out = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    assert set(model.weights.patches[0].changes) == set(expected.weights.patches[0].changes) - {left_out}
+    assert text.weights.patches
+    (warning,) = caplog.messages
+    assert warning.startswith("x.safetensors: 7 of its layers are left out: ")
+    assert all(problem in warning for problem in PROBLEMS)
+
+
+def test_many_layers_that_do_not_fit_are_counted(tiny, kohya, tmp_path, caplog):
+    more = {f"lora_unet_{n}.alpha": torch.ones(()) for n in range(12)}
+
+    _apply(tiny, _write(tmp_path, {**load_file(kohya), **more}))
+
+    assert "12 of its layers are left out" in caplog.text
+    assert "lora_unet_7 is no layer of this model and 2 more" in caplog.text
 
 
 def test_a_lora_of_another_family_is_refused(tiny, tmp_path):
@@ -193,9 +215,39 @@ def test_a_lora_of_another_family_is_refused(tiny, tmp_path):
         _apply(tiny, path)
 
 
-def test_other_adapters_are_named(tiny, tmp_path):
-    with pytest.raises(UnsupportedModel, match="it holds LoHa layers"):
-        _apply(tiny, _write(tmp_path, {"lora_unet_conv_in.hada_w1_a": torch.zeros(4, 4)}))
+NORM, CONV = "down_blocks.0.resnets.0.norm1", "down_blocks.0.resnets.0.conv1"
+
+
+def test_one_file_may_hold_every_kind_of_change(tiny, tmp_path):
+    rng = torch.Generator().manual_seed(1)
+    query, key = LAYER.replace("to_out.0", "to_q"), LAYER.replace("to_out.0", "to_k")
+    parts = {
+        f"{query}.hada_w1_a": (32, 2), f"{query}.hada_w1_b": (2, 32), f"{query}.hada_w2_a": (32, 2),
+        f"{query}.hada_w2_b": (2, 32), f"{query}.dora_scale": (1, 32), f"{key}.lokr_w1": (4, 4), f"{key}.lokr_w2": (8, 8),
+        f"{LAYER}.a1.weight": (32, 2), f"{LAYER}.a2.weight": (2, 32), f"{LAYER}.b1.weight": (32, 2),
+        f"{LAYER}.b2.weight": (2, 32), f"{LAYER}.diff_b": (32,), f"{NORM}.w_norm": (32,), f"{NORM}.b_norm": (32,),
+        f"{CONV}.diff": (32, 32, 3, 3), "conv_in.oft_blocks": (4, 8, 8), "conv_in.alpha": (),
+        "conv_in.diff_b": (32,), "conv_out.diff_b": (4,), "conv_out.alpha": (), "conv_norm_out.set_weight": (32,),
+    }  # fmt: skip
+    tensors = {
+        "lora_unet_" + layer.replace(".", "_") + "." + role: torch.rand(shape, generator=rng)
+        for name, shape in parts.items()
+        for layer, role in [re.fullmatch(r"(.+?)\.((?:[ab][12]\.weight)|\w+)", name).groups()]
+    }
+
+    model, _ = _apply(tiny, _write(tmp_path, tensors), 0.5)
+
+    changed = _parameters(model)
+    before = tiny.model.weights.tensors
+    assert {name for name, tensor in changed.items() if not torch.equal(tensor, before[name])} == {
+        f"{query}.weight", f"{key}.weight", f"{LAYER}.weight", f"{LAYER}.bias", f"{NORM}.weight", f"{NORM}.bias",
+        f"{CONV}.weight", "conv_in.weight", "conv_in.bias", "conv_out.bias", "conv_norm_out.weight",
+    }  # fmt: skip
+    stem = "lora_unet_" + key.replace(".", "_")
+    kron = torch.kron(tensors[f"{stem}.lokr_w1"], tensors[f"{stem}.lokr_w2"])
+    assert relative_error(changed[f"{key}.weight"], before[f"{key}.weight"] + 0.5 * kron) < 1e-6
+    bias = tensors["lora_unet_down_blocks_0_resnets_0_norm1.b_norm"]
+    assert relative_error(changed[f"{NORM}.bias"], before[f"{NORM}.bias"] + 0.5 * bias) < 1e-6
 
 
 def test_a_checkpoint_is_no_lora(tiny, tiny_path):
@@ -213,3 +265,63 @@ def test_a_patch_of_an_unknown_weight_is_refused(tiny):
         tiny.model.with_patch(Patch({"surprise": lambda weight: weight}))
     with pytest.raises(WeftError, match="it has no weight 'surprise'"):
         tiny.text_encoder.with_patch(Patch({"surprise": lambda weight: weight}))
+
+
+XL_LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+XL_MODEL = {
+    "kohya": "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q",
+    "kohya, of diffusers": "lora_unet_" + XL_LAYER.replace(".", "_"),
+    "diffusers": f"unet.{XL_LAYER}",
+    "of a checkpoint": "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q",
+    "LyCORIS": "lycoris_" + XL_LAYER.replace(".", "_"),
+}
+XL_TEXT = {
+    "kohya": ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "lora_te2_text_model_encoder_layers_0_mlp_fc1"),
+    "diffusers": ("text_encoder.text_model.encoder.layers.0.mlp.fc1", "text_encoder_2.text_model.encoder.layers.0.mlp.fc1"),
+    "of a checkpoint": tuple(
+        f"text_encoders.{name}.transformer.text_model.encoder.layers.0.mlp.fc1" for name in ("clip_l", "clip_g")
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def xl():
+    return load_checkpoint(Reference.find().models() / "checkpoints" / "sdxl_tiny.safetensors", device="cpu", dtype="float32")
+
+
+def _pair(layer, rows, columns):
+    return {f"{layer}.lora_down.weight": torch.rand(2, columns), f"{layer}.lora_up.weight": torch.rand(rows, 2)}
+
+
+@pytest.mark.parametrize("spelling", XL_MODEL)
+def test_layers_of_sdxl_are_found_under_every_name(spelling, xl, tmp_path):
+    model, _ = apply_lora(xl.model, xl.text_encoder, _write(tmp_path, _pair(XL_MODEL[spelling], 128, 128)))
+
+    assert list(model.weights.patches[0].changes) == [f"{XL_LAYER}.weight"]
+
+
+@pytest.mark.parametrize("spelling", XL_TEXT)
+def test_the_text_encoders_of_sdxl_are_told_apart(spelling, xl, tmp_path):
+    first, second = XL_TEXT[spelling]
+    path = _write(tmp_path, {**_pair(first, 256, 64), **_pair(second, 512, 128)})
+
+    _, text = apply_lora(xl.model, xl.text_encoder, path)
+
+    layer = "encoder.layers.0.mlp.fc1.weight"
+    assert list(text.weights.patches[0].changes) == [f"clip_l.{layer}", f"clip_g.{layer}"]
+
+
+def test_a_file_for_few_steps_has_layers_everywhere(xl, tmp_path):
+    """As LCM-LoRA is written: diffusers' names in kohya's way, with every kind of layer of the network."""
+    weights = xl.model.weights.tensors
+    tensors = {}
+    for name, weight in weights.items():
+        if name.endswith(".weight") and weight.ndim > 1:
+            stem = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            tensors[f"{stem}.lora_down.weight"] = torch.rand(2, *weight.shape[1:])
+            tensors[f"{stem}.lora_up.weight"] = torch.rand(weight.shape[0], 2, *[1] * (weight.ndim - 2))
+            tensors[f"{stem}.alpha"] = torch.tensor(1.0)
+
+    model, _ = apply_lora(xl.model, None, _write(tmp_path, tensors))
+
+    assert set(model.weights.patches[0].changes) == {n for n, w in weights.items() if n.endswith(".weight") and w.ndim > 1}

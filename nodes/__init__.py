@@ -15,6 +15,8 @@ MODULES = (
     "image",
     "image_files",
     "image_transform",
+    "image_filters",
+    "compositing",
     "mask",
     "preview",
     "text",

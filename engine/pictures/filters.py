@@ -67,7 +67,8 @@ def morphed(x: Tensor, operation: Operation, size: int) -> Tensor:
         x: [B, C, H, W].
         operation: `open` erodes, then dilates, `close` the other way round; `gradient` is dilated minus eroded,
             `top_hat` what opening takes away, `bottom_hat` what closing adds.
-        size: Side of the window; of an even one the middle is right of and below the centre.
+        size: Side of the window. Of an even one the longer arm reaches up and left to erode, down and right to dilate,
+            so that opening only takes away and closing only adds.
 
     Source: Serra 1982, "Image Analysis and Mathematical Morphology"; Gonzalez and Woods, "Digital Image Processing", 9.6.
     """
@@ -86,14 +87,19 @@ def morphed(x: Tensor, operation: Operation, size: int) -> Tensor:
     return _eroded(_dilated(x, size), size) - x
 
 
+def _eroded(x: Tensor, size: int) -> Tensor:
+    """Least value in the window around each cell."""
+    return -_greatest(-x, before=size // 2, after=size - size // 2 - 1)
+
+
 def _dilated(x: Tensor, size: int) -> Tensor:
-    """Greatest value in the window around each cell."""
-    before, after = size // 2, size - size // 2 - 1
+    """Greatest value in the mirrored window around each cell."""
+    return _greatest(x, before=size - size // 2 - 1, after=size // 2)
+
+
+def _greatest(x: Tensor, *, before: int, after: int) -> Tensor:
+    """Greatest value from `before` cells up and left of each cell to `after` cells down and right."""
+    size = before + after + 1
     padded = torch.nn.functional.pad(x, (before, after, before, after), value=-torch.inf)
     down = torch.nn.functional.max_pool2d(padded, (size, 1), 1)
     return torch.nn.functional.max_pool2d(down, (1, size), 1)
-
-
-def _eroded(x: Tensor, size: int) -> Tensor:
-    """Least value in the window around each cell."""
-    return -_dilated(-x, size)

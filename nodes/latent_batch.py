@@ -9,6 +9,9 @@ from engine.types import Latent
 if TYPE_CHECKING:
     from torch import Tensor
 
+CELL_PX = 8
+"""Pixels of a mask for each latent cell, along one side."""
+
 
 @node("LatentFromBatch", title="Latent From Batch", category="latent/batch")
 def from_batch(
@@ -52,6 +55,53 @@ def repeat(*, samples: Latent, amount: Annotated[int, Range(1, 64)] = 1) -> Late
         offset = max(places) - min(places) + 1
         places = tuple(place + i * offset for i in range(amount) for place in places)
     return replace(samples, samples=batch.repeat(amount, 1, 1, 1), noise_mask=mask, batch_index=places)
+
+
+@node("RebatchLatents", title="Rebatch Latents", category="latent/batch")
+def rebatch(*, latents: list[Latent], batch_size: Annotated[int, Range(1, 4096)] = 1) -> list[Latent]:
+    """Regroup latents into batches of a size. Each keeps the noise of its place.
+
+    Args:
+        latents: A list of batches.
+        batch_size: How many latents a batch holds; fewer where the list ends, or where latents of another size follow.
+
+    Returns:
+        LATENT: The batches as a list.
+    """
+    from itertools import groupby
+
+    import torch
+
+    batches = []
+    first = 0
+    for shape, alike in groupby(latents, lambda batch: batch.samples.shape[1:]):
+        group = list(alike)
+        samples = torch.cat([batch.samples for batch in group])
+        is_masked = any(batch.noise_mask is not None for batch in group)
+        masks = torch.cat([_mask_px(batch, shape) for batch in group]) if is_masked else None
+        places: list[int] = []
+        for batch in group:
+            places += batch.batch_index or range(first, first + len(batch.samples))
+            first += len(batch.samples)
+        for start in range(0, len(samples), batch_size):
+            taken = slice(start, start + batch_size)
+            mask = masks[taken] if masks is not None else None
+            # A mask that covers everything is none.
+            batches.append(Latent(samples[taken], None if mask is None or (mask == 1).all() else mask, tuple(places[taken])))
+    return batches
+
+
+def _mask_px(batch: Latent, shape: "tuple[int, ...]") -> "Tensor":
+    """The mask of a batch for each latent, in pixels: [B, 1, H, W]; ones without one."""
+    import torch
+
+    count, size = len(batch.samples), (shape[-2] * CELL_PX, shape[-1] * CELL_PX)
+    if batch.noise_mask is None:
+        return torch.ones(count, 1, *size)
+    mask = batch.noise_mask.reshape(-1, 1, *batch.noise_mask.shape[-2:])
+    if tuple(mask.shape[-2:]) != size:
+        mask = torch.nn.functional.interpolate(mask, size, mode="bilinear")
+    return _rows(mask, count)
 
 
 def _rows(mask: "Tensor", count: int) -> "Tensor":

@@ -88,6 +88,56 @@ def seed_behavior(*, samples: Latent, seed_behavior: Literal["random", "fixed"] 
     return replace(samples, batch_index=(first,) * len(samples.samples))
 
 
+@node("LatentConcat", category="latent/advanced")
+def concat(*, samples1: Latent, samples2: Latent, dim: Literal["x", "-x", "y", "-y", "t", "-t"]) -> Latent:
+    """Put latents beside each other.
+
+    Args:
+        samples1: The first.
+        samples2: The second; repeated or cut to as many.
+        dim: Along which axis: width, height, or frames (of latents that are no videos, channels); `-` puts the second
+            one before the first.
+    """
+    import torch
+
+    one, two = samples1.samples, samples2.samples.to(samples1.samples)
+    axis = _axis(dim, one.ndim)
+    count = len(one)
+    two = two.repeat(-(-count // len(two)), *(1,) * (two.ndim - 1))[:count]
+    rest = [tuple(size for i, size in enumerate(part.shape) if i != axis) for part in (one, two)]
+    if rest[0] != rest[1]:
+        msg = f"cannot put latents {list(one.shape)} and {list(two.shape)} together along {dim}: their other sides differ"
+        raise ValueError(msg)
+    return replace(samples1, samples=torch.cat((two, one) if dim.startswith("-") else (one, two), axis))
+
+
+@node("LatentCut", category="latent/advanced")
+def cut(
+    *,
+    samples: Latent,
+    dim: Literal["x", "y", "t"],
+    index: Annotated[int, Range(-16384, 16384, step=1)] = 0,
+    amount: Annotated[int, Range(1, 16384, step=1)] = 1,
+) -> Latent:
+    """Cut a piece out of latents.
+
+    Args:
+        samples: The latents.
+        dim: Along which axis: width, height, or frames (of latents that are no videos, channels).
+        index: Where the piece begins, in cells; negative counts from the end. Beyond the end it is the last cell.
+        amount: How many cells; fewer where the latent ends.
+    """
+    axis = _axis(dim, samples.samples.ndim)
+    size = samples.samples.shape[axis]
+    first = min(index, size - 1) if index >= 0 else max(index + size, 0)
+    return replace(samples, samples=samples.samples.narrow(axis, first, min(amount, size - first)))
+
+
+def _axis(dim: str, ndim: int) -> int:
+    """The axis of a latent that a letter means."""
+    return ndim - {"x": 1, "y": 2, "t": 3}[dim[-1]]
+
+
 def _resized(like: Latent, other: Latent) -> "Tensor":
     """The samples of `other` in the size, and on the device, of those of `like`."""
     from engine.media import resized

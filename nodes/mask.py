@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from engine.schema import Range, node
+from engine.schema import Range, Widget, node
 from engine.types import Image, Mask
 
 Size = Annotated[int, Range(1, 16384, step=1)]
@@ -61,6 +61,21 @@ def of_image(*, image: Image, channel: Literal["red", "green", "blue", "alpha"])
         msg = f"cannot take the {channel} channel of pictures that have {image.shape[-1]} channels"
         raise ValueError(msg)
     return Mask(image[..., index])
+
+
+@node("ImageColorToMask", title="ImageColorToMask", category="mask")
+def of_colour(*, image: Image, color: Annotated[int, Range(0, 0xFFFFFF, step=1), Widget(display="color")] = 0) -> Mask:
+    """Set a mask where pictures have a colour.
+
+    Args:
+        image: The pictures.
+        color: Red, green and blue as the three bytes of a number.
+    """
+    import torch
+
+    levels = (image[..., :3].clamp(0.0, 1.0) * 255.0).round().to(torch.int64)
+    wanted = torch.tensor([color >> shift & 0xFF for shift in (16, 8, 0)])
+    return Mask((levels == wanted).all(-1).float())
 
 
 @node("CropMask", title="CropMask", category="mask")

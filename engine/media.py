@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import PIL.Image
 import torch
-from PIL import ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import ExifTags, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from engine.folders import confine
 from engine.types import Image, Mask, SavedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -64,14 +64,14 @@ def load_image(path: Path) -> tuple[Image, Mask]:
     masks: list[Tensor] = []
     for frame in _frames(path):
         upright = _scaled(ImageOps.exif_transpose(frame))
+        if upright.mode == "P" and "transparency" in upright.info:
+            upright = upright.convert("RGBA")
         picture = _unit(upright.convert("RGB"))
         if pictures and picture.shape != pictures[0].shape:
             continue
         pictures.append(picture)
         if "A" in upright.getbands():
             masks.append(1.0 - _unit(upright.getchannel("A")))
-        elif upright.mode == "P" and "transparency" in upright.info:
-            masks.append(1.0 - _unit(upright.convert("RGBA").getchannel("A")))
         else:
             masks.append(torch.zeros(NO_ALPHA_SIDE_PX, NO_ALPHA_SIDE_PX))
     return Image(torch.stack(pictures)), Mask(torch.stack(masks))
@@ -117,10 +117,81 @@ def png_bytes(picture: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> b
     """
     info = PngInfo()
     for keyword, value in texts.items():
-        info.add_text(keyword, json.dumps(_finite(value), allow_nan=False))
+        info.add_text(keyword, json_text(value))
     buffer = io.BytesIO()
     to_pil(picture).save(buffer, "PNG", pnginfo=info, compress_level=level)
     return buffer.getvalue()
+
+
+def animated_png_bytes(pictures: Tensor, texts: Mapping[str, Any], *, fps: float, level: int = 4) -> bytes:
+    """Pictures as the frames of one animated PNG file.
+
+    Args:
+        pictures: [B, H, W, C] in 0..1, C is 1, 3 or 4.
+        texts: Keyword to a JSON value; each becomes a private chunk `comf` behind the frames, as the reference writes it.
+        fps: Frames a second; a frame takes whole milliseconds.
+        level: Of zlib, 0..9.
+    """
+    info = PngInfo()
+    for keyword, value in texts.items():
+        info.add(b"comf", f"{keyword}\0{json_text(value)}".encode("latin-1"), after_idat=True)
+    first, *rest = map(to_pil, pictures)
+    buffer = io.BytesIO()
+    first.save(buffer, "PNG", pnginfo=info, compress_level=level, save_all=True, append_images=rest, duration=int(1000 / fps))
+    return buffer.getvalue()
+
+
+def animated_webp_bytes(
+    pictures: Tensor, texts: Mapping[str, Any], *, fps: float, lossless: bool = True, quality: int = 80, effort: int = 4
+) -> bytes:
+    """Pictures as the frames of one WebP file.
+
+    Args:
+        pictures: [B, H, W, C] in 0..1, C is 1, 3 or 4.
+        texts: Keyword to a JSON value; they become EXIF entries `keyword:JSON`: `prompt` is the camera's model, the others
+            stand from its maker downwards, as in the reference.
+        fps: Frames a second; a frame takes whole milliseconds.
+        lossless: Whether every pixel is kept.
+        quality: 0..100; of the pixels, or of the compression where it is lossless.
+        effort: 0 is fast, 6 gives small files.
+    """
+    exif = PIL.Image.Exif()
+    for i, (keyword, value) in enumerate(item for item in texts.items() if item[0] != "prompt"):
+        exif[ExifTags.Base.Make - i] = f"{keyword}:{json_text(value)}"
+    if "prompt" in texts:
+        exif[ExifTags.Base.Model] = f"prompt:{json_text(texts['prompt'])}"
+    first, *rest = map(to_pil, pictures)
+    frames = {"save_all": True, "append_images": rest, "duration": int(1000 / fps)}
+    buffer = io.BytesIO()
+    first.save(buffer, "WEBP", exif=exif, lossless=lossless, quality=quality, method=effort, **frames)
+    return buffer.getvalue()
+
+
+def svg_bytes(document: bytes, texts: Mapping[str, Any]) -> bytes:
+    """A drawing that carries texts.
+
+    Args:
+        document: An SVG file in UTF-8.
+        texts: Keyword to a JSON value; together they become one JSON object in a `metadata` element.
+
+    Raises:
+        FormatError: if there is no `svg` element to put it in.
+    """
+    if not texts:
+        return document
+    opening = re.search(rb"<svg(?=[\s>])(?:[^>\"']|\"[^\"]*\"|'[^']*')*(?<!/)>", document)
+    if opening is None:
+        msg = "cannot put the workflow into the drawing: it has no opening <svg> tag"
+        raise FormatError(msg, source="SVG")
+    # Of all of JSON, only a text can hold a `>`, and there it may be written so.
+    text = json_text(texts).replace("]]>", "]]\\u003e").encode("ascii")
+    metadata = b"\n<metadata>\n<![CDATA[\n" + text + b"\n]]>\n</metadata>"
+    return document[: opening.end()] + metadata + document[opening.end() :]
+
+
+def json_text(value: Any) -> str:
+    """`value` as ASCII JSON, with null for the numbers that JSON does not have."""
+    return json.dumps(_finite(value), allow_nan=False)
 
 
 def resized(samples: Tensor, width: int, height: int, method: Method, crop: str = "disabled") -> Tensor:
@@ -194,7 +265,7 @@ class Series:
     stem: str
 
     @classmethod
-    def of(cls, root: Path, type_: str, prefix: str, *, width: int, height: int, now: datetime | None = None) -> Series:
+    def of(cls, root: Path, type_: str, prefix: str, *, width: int = 0, height: int = 0, now: datetime | None = None) -> Series:
         """The series that a prefix means; makes its folder.
 
         Args:
@@ -202,8 +273,8 @@ class Series:
             type_: Which root it is: `output` or `temp`.
             prefix: May name sub-folders, and hold `%width%`, `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`,
                 `%minute%`, `%second%` and, in the last part, `%batch_num%`.
-            width: Of the first picture, in pixels.
-            height: Of the first picture, in pixels.
+            width: Of the first picture, in pixels; 0 where there is none.
+            height: Of the first picture, in pixels; 0 where there is none.
             now: The local time; the clock's when None.
 
         Raises:
@@ -238,15 +309,23 @@ class Series:
             texts: Keyword to a JSON value, for every file.
             level: Of zlib, 0..9.
         """
+        return self.publish((png_bytes(picture, texts, level=level) for picture in pictures), ".png")
+
+    def publish(self, contents: Iterable[bytes], suffix: str) -> tuple[SavedFile, ...]:
+        """Write the next files of the series.
+
+        Args:
+            contents: All of each file.
+            suffix: Of their names, with the dot.
+        """
         number = self.next_number()
         saved = []
-        for i, picture in enumerate(pictures):
-            content = png_bytes(picture, texts, level=level)
+        for i, content in enumerate(contents):
             stem = self.stem.replace("%batch_num%", str(i))
             # Somebody else may have taken the number meanwhile: the next free one it is.
-            while not publish(self.folder, f"{stem}_{number:05}_.png", content):
+            while not publish(self.folder, f"{stem}_{number:05}_{suffix}", content):
                 number += 1
-            name = f"{stem}_{number:05}_.png"
+            name = f"{stem}_{number:05}_{suffix}"
             subfolder = self.folder.relative_to(self.root).as_posix()
             saved.append(SavedFile(self.folder / name, name, "" if subfolder == "." else subfolder, self.type))
             number += 1

@@ -83,11 +83,13 @@ class FileChoice:
         upload: `image`, `video`, ...: editors may offer to upload; any existing file is then valid.
         repository: A name `owner/name` that is no file is a repository of a hub: the node receives it as text and fetches
             it. The key then holds the name, since the content is not known before.
+        extensions: Lower-case suffixes of the files to offer; the usual ones of the folder when None.
     """
 
     folder: str
     upload: str | None = None
     repository: bool = False
+    extensions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Input:
         if self.choice is not None:
             return self.choice.options
         if self.files is not None:
-            return folders.listing(self.files.folder)
+            return folders.listing(self.files.folder, self.files.extensions)
         return None
 
 

@@ -69,6 +69,17 @@ class LatentOperation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Svg:
+    """Drawings.
+
+    Attributes:
+        documents: SVG files in UTF-8, one for each.
+    """
+
+    documents: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cond:
     """One entry of a conditioning: what one forward pass of the network attends to.
 

@@ -22,7 +22,7 @@ from engine.graph import Graph, Link, Mode, Node
 from engine.hints import Hints, short
 from engine.inactive import without_inactive
 from engine.order import cycles, ordered
-from engine.schema import MISSING, WIDGET_TYPES, Catalog, Input, Kind, compatible
+from engine.schema import MISSING, WIDGET_TYPES, Catalog, FileChoice, Input, Kind, compatible
 from engine.types import PORT_TYPES
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ class _Checker:
         self.problems: list[Problem] = []
         self.hints = Hints()
         self._ids = catalog.ids()
-        self._listings: dict[str, tuple[str, ...]] = {}
+        self._listings: dict[FileChoice, tuple[str, ...]] = {}
 
     def node(self, node_id: str, node: Node) -> CheckedNode | None:
         """The checked node, or None if something about it is wrong."""
@@ -535,9 +535,9 @@ class _Checker:
         if path is None and port.files.repository and _REPOSITORY.fullmatch(value):
             return value
         if path is None or (path.is_dir() and port.files.folder != "diffusers"):
-            options = self._listings.get(port.files.folder)
+            options = self._listings.get(port.files)
             if options is None:
-                options = self._listings[port.files.folder] = port.options(self.folders) or ()
+                options = self._listings[port.files] = port.options(self.folders) or ()
             details["choices"] = list(options[:MAX_CHOICES])
             folders = ", ".join(str(p) for p in self.folders.of(port.files.folder))
             where = f"which is not in {folders}" if folders else f"but there is no folder {port.files.folder!r}"

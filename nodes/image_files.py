@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from engine.schema import FileChoice, Widget, node
-from engine.types import Image, Mask, Run, Shown
+from engine.types import Image, Mask, Run, Shown, Svg
 
 SAVED_LEVEL = 4
 """zlib level of saved pictures: smaller files take longer."""
@@ -31,6 +31,31 @@ def load(*, image: Annotated[Path, FileChoice("input", upload="image"), Widget(i
     from engine.media import load_image
 
     return Picture(*load_image(image))
+
+
+@node("LoadImageOutput", title="Load Image (from Outputs)", category="image", experimental=True)
+def load_output(
+    *,
+    image: Annotated[
+        Path,
+        FileChoice("output", upload="image"),
+        Widget(
+            image_upload=True,
+            image_folder="output",
+            remote={"route": "/internal/files/output", "refresh_button": True, "control_after_refresh": "first"},
+        ),
+    ],
+) -> Picture:
+    """Read a picture file that was saved before.
+
+    Args:
+        image: A file of the output folder.
+
+    Returns:
+        IMAGE: The picture, turned upright; every frame of a moving one.
+        MASK: Where it is transparent.
+    """
+    return load(image=image)
 
 
 @node("LoadImageMask", title="Load Image (as Mask)", category="mask")
@@ -64,6 +89,22 @@ def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
 
     series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
     return Shown({"images": series.write(images, documents(run), level=SAVED_LEVEL)})
+
+
+@node("SaveSVGNode", title="SaveSVGNode", category="image/save", effect=True)
+def save_svg(*, svg: Svg, filename_prefix: str = "svg/ComfyUI", run: Run) -> Shown:
+    """Save drawings as SVG files that carry their workflow.
+
+    Args:
+        svg: The drawings.
+        filename_prefix: First part of their names, as of `SaveImage`.
+        run: Knows the output folder and the workflow.
+    """
+    from engine.media import Series, svg_bytes
+
+    texts = documents(run)
+    series = Series.of(run.folders.output, "output", filename_prefix)
+    return Shown({"images": series.publish((svg_bytes(drawing, texts) for drawing in svg.documents), ".svg")})
 
 
 def documents(run: Run) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FORGET = 4  # remember nodes of at most this many workflows of the present size
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_BYTES = 12  # RIFF, size, WEBP
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"comf"})  # ComfyUI's moving pictures have chunks of their own
 _NAMES = ("prompt", "workflow")  # the texts of a picture that are read
 _KEYWORD_BYTES = 80  # of a PNG text: at most 79 and a zero
 _MAX_CHUNKS = 1_000_000
@@ -147,7 +148,7 @@ def _graph(document: Any, source: str, known: dict[str, tuple[bytes, Node]] | No
 
 
 def png_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:
-    """The texts `prompt` and `workflow` of a PNG (tEXt, zTXt, iTXt).
+    """The texts `prompt` and `workflow` of a PNG (tEXt, zTXt, iTXt, and the private comf of moving ones).
 
     Raises:
         FormatError: if one is cut off, damaged, or too large.
@@ -182,7 +183,7 @@ def _png_texts(file: IO[bytes], source: str, head: bytes = b"") -> dict[str, str
         if kind == b"IEND":
             return texts
         body = b""
-        if kind in {b"tEXt", b"zTXt", b"iTXt"}:
+        if kind in _TEXTS:
             body = file.read(min(size, _KEYWORD_BYTES))
             keyword, _zero, _text = body.partition(b"\0")
             name = keyword.decode("latin-1")
@@ -207,7 +208,7 @@ def _png_texts(file: IO[bytes], source: str, head: bytes = b"") -> dict[str, str
 def _text_of(kind: bytes, body: bytes, budget: int, source: str) -> bytes:
     """The text in a chunk with its keyword; at most `budget + 1` bytes are inflated."""
     _, _, rest = body.partition(b"\0")
-    if kind == b"tEXt":
+    if kind in {b"tEXt", b"comf"}:
         return rest
     if kind == b"zTXt":
         return _inflate(rest[1:], budget, source)

@@ -165,11 +165,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ModelFileError: if it cannot be read, or is a pickle that wants to run code.
     """
     if path.suffix.lower() in SAFETENSORS_SUFFIXES:
-        return _read_safetensors(path)
+        return read_safetensors(path)
     return _named_tensors(read_pickle(path), path)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, whatever its suffix, on the CPU, memory-mapped.
+
+    Raises:
+        ModelFileError: if it cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     header = read_header(path)

@@ -203,3 +203,17 @@ def test_an_ignored_input_is_warned_of(weft, workflow):
     said = weft("run", file)
     assert said.code == 0
     assert "warning[unknown-input]" in said.err
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("SaveAnimatedWEBP", {"method": "fastest"}), ("SaveAnimatedPNG", {})])
+def test_a_moving_picture_is_a_workflow(weft, workflow, tmp_path, kind, inputs):
+    file = workflow(
+        n1=("EmptyImage", {"width": 16, "height": 16, "batch_size": 2, "color": 255}),
+        n2=(kind, {"images": ["1", 0], "filename_prefix": "moving", **inputs}),
+    )
+    assert weft("run", file).code == 0
+    (first,) = (tmp_path / "output").iterdir()
+
+    said = weft("run", first, "--set", "1.color=65280")
+
+    assert said.records[-1]["files"] == [f"output/moving_00002_{first.suffix}"]

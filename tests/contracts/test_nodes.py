@@ -10,9 +10,10 @@ import pytest
 from engine import Catalog, Engine, Graph, Link, NodeFailed
 from engine.errors import WeftError
 from engine.fingerprint import digest
+from engine.models.latents import latent_bytes
 from engine.result import tensors_of
 from engine.schema import MISSING, Input, Kind, node
-from engine.types import Cond, Conditioning, Image, Latent, Mask
+from engine.types import Cond, Conditioning, Image, Latent, Mask, Svg
 from engine.validate import _coerced
 from tests.parity.reference import Reference
 
@@ -31,7 +32,7 @@ FITTING: dict[str, dict[str, Any]] = {
 }
 """Values for the ports of kinds that need others."""
 
-RANDOM_NAMES = frozenset({"PreviewImage"})
+RANDOM_NAMES = frozenset({"PreviewImage", "MaskPreview"})
 """Kinds that name their files by chance."""
 
 
@@ -68,6 +69,12 @@ def give_conditioning() -> Conditioning:
     return Conditioning((Cond(torch.randn(1, 77, 64, generator=torch.Generator().manual_seed(4))),))
 
 
+@node("GiveSvg")
+def give_svg() -> Svg:
+    """A drawing."""
+    return Svg((b"<svg xmlns='http://www.w3.org/2000/svg'></svg>",))
+
+
 SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
     "IMAGE": ("GiveImage", {}, Link("IMAGE")),
     "MASK": ("GiveMask", {}, Link("MASK")),
@@ -76,6 +83,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
     "MODEL": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("MODEL", "MODEL")),
     "CLIP": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("CLIP", "CLIP")),
     "VAE": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("VAE", "VAE")),
+    "SVG": ("GiveSvg", {}, Link("SVG")),
     "LATENT_OPERATION": ("LatentOperationSharpen", {"sharpen_radius": 3}, Link("LATENT_OPERATION")),
     "SIGMAS": ("KarrasScheduler", {"steps": 2}, Link("SIGMAS")),
     "SAMPLER": ("KSamplerSelect", {"sampler_name": "euler"}, Link("SAMPLER")),
@@ -95,10 +103,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     for folder in ("vae", "diffusers"):
         (models / folder).mkdir(exist_ok=True)
     shutil.copyfile(models / "checkpoints" / "sd15_tiny.safetensors", models / "vae" / "tiny.safetensors")
-    catalog = NODES | Catalog([give_image, give_mask, give_latent, give_conditioning])
-    output = tmp_path_factory.mktemp("output")
+    catalog = NODES | Catalog([give_image, give_mask, give_latent, give_conditioning, give_svg])
+    inputs, output = tmp_path_factory.mktemp("input"), tmp_path_factory.mktemp("output")
+    for picture in (reference.folder / "assets").glob("*.png"):
+        shutil.copyfile(picture, inputs / picture.name)
+    shutil.copyfile(inputs / "pattern_64x64.png", output / "saved.png")
+    (inputs / "some.latent").write_bytes(latent_bytes(give_latent().samples, {}))
     options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "catalog": catalog, "verify": True}
-    with Engine(models_dir=models, input_dir=reference.folder / "assets", output_dir=output, **options) as engine:
+    with Engine(models_dir=models, input_dir=inputs, output_dir=output, **options) as engine:
         yield engine
 
 

@@ -13,13 +13,32 @@ ROOT = Path(__file__).parents[2]
 WHOLE = ROOT.parent / "shared" / "specs" / "comfyui-nodes.json"
 PART = ROOT / "tests" / "data" / "comfyui-nodes-subset.json"
 
+COMPLETE = frozenset(
+    {
+        "nodes_canny",
+        "nodes_compositing",
+        "nodes_images",
+        "nodes_mask",
+        "nodes_morphology",
+        "nodes_post_processing",
+        "nodes_rebatch",
+        "nodes_upscale_model",
+    }
+)
+"""Modules of the field, all of whose kinds we have."""
+
 NUMBER_OPTIONS = ("min", "max", "step", "round")
 
 
 def known() -> dict[str, Any]:
-    """The interfaces of the kinds that we have, by kind."""
+    """The interfaces of the kinds that we have, and of all kinds of complete modules, by kind."""
     found: dict[str, Any] = json.loads(PART.read_text("utf-8"))
     return found
+
+
+def module_of(interface: dict[str, Any]) -> str:
+    """The field's module that a kind is declared in, without its package."""
+    return str(interface["module"]).rpartition(".")[2]
 
 
 def of_reference(interface: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +77,7 @@ def _given(entry: list[Any]) -> tuple[str, Any, dict[str, Any]]:
     if isinstance(type_, list):
         type_, choices = "COMBO", type_
     elif type_ == "COMBO":
-        choices = options.pop("options")
+        choices = options.pop("options", None)
     options.pop("multiselect", None)
     if options.get("round") is False:
         del options["round"]
@@ -75,9 +94,10 @@ def _declared(port: Input) -> tuple[str, Any, dict[str, Any]]:
 
 
 def write_part() -> None:
-    """Copy the interfaces of our kinds from the whole list."""
+    """Copy the interfaces of our kinds, and of those that complete modules lack, from the whole list."""
     whole = json.loads(WHOLE.read_text("utf-8"))
     part = {kind.id: whole[kind.id] for kind in Catalog.load() if kind.id in whole}
+    part |= {kind: entry for kind, entry in whole.items() if module_of(entry) in COMPLETE and kind not in part}
     PART.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in part.items()) + "\n}\n", "utf-8")
 
 

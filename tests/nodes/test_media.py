@@ -82,6 +82,89 @@ def test_sixteen_bits_are_brought_to_eight(tmp_path):
     assert image[0, 0, 0].tolist() == pytest.approx([128 / 255] * 3, abs=0.01)
 
 
+def test_every_step_of_sixteen_bits_has_its_place(tmp_path):
+    picture = PIL.Image.new("I;16", (4, 1))
+    for x, value in enumerate((0, 255, 40_000, 65_535)):
+        picture.putpixel((x, 0), value)
+
+    image, mask = media.load_image(saved(tmp_path / "a.png", picture))
+
+    assert image[0, 0, :, 0].tolist() == pytest.approx([0, 1 / 255, 156 / 255, 1], abs=0.003)
+    assert not mask.any()
+
+
+def test_sixteen_bits_of_each_colour_are_brought_to_eight(tmp_path):
+    """Pillow cannot write such a file, so this one is put together by hand."""
+    import struct
+    import zlib
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    row = b"\0" + struct.pack(">3H", 65_535, 51 * 257, 0) * 2
+    path = tmp_path / "a.png"
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+    image, _ = media.load_image(path)
+
+    assert image[0, 0].tolist() == [pytest.approx([1.0, 0.2, 0.0])] * 2
+
+
+def test_a_palette_has_an_opacity_for_each_colour(tmp_path):
+    picture = PIL.Image.new("P", (3, 1))
+    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    for x in range(3):
+        picture.putpixel((x, 0), x)
+
+    image, mask = media.load_image(saved(tmp_path / "a.png", picture, transparency=bytes([0, 51, 255])))
+
+    assert image[0, 0].tolist() == torch.eye(3).tolist()
+    assert mask[0, 0].tolist() == pytest.approx([1.0, 0.8, 0.0])
+
+
+def test_an_opaque_palette_has_no_mask(tmp_path):
+    picture = PIL.Image.new("P", (3, 2), 1)
+    picture.putpalette([0, 0, 0, 255, 51, 0])
+
+    image, mask = media.load_image(saved(tmp_path / "a.png", picture))
+
+    assert image[0, 1, 2].tolist() == pytest.approx([1.0, 0.2, 0.0])
+    assert mask.shape == (1, 64, 64)
+
+
+def test_grey_may_be_transparent_too(tmp_path):
+    image, mask = media.load_image(saved(tmp_path / "a.png", PIL.Image.new("LA", (3, 2), (51, 204))))
+
+    assert image[0, 0, 0].tolist() == pytest.approx([0.2] * 3)
+    assert mask.unique().tolist() == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_mask_is_turned_with_the_picture(orientation, tmp_path):
+    upright = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(orientation))
+    stored = {
+        1: upright,
+        2: upright.flip(1),
+        3: upright.flip(0, 1),
+        4: upright.flip(0),
+        5: upright.transpose(0, 1),
+        6: upright.rot90(1),
+        7: upright.transpose(0, 1).flip(0, 1),
+        8: upright.rot90(-1),
+    }[orientation]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", media.to_pil(stored), exif=exif)
+
+    image, mask = media.load_image(path)
+
+    torch.testing.assert_close(image[0], upright[..., :3], atol=1 / 255, rtol=0)
+    torch.testing.assert_close(mask[0], 1 - upright[..., 3], atol=1 / 255, rtol=0)
+    assert torch.equal(media.load_mask(path, "alpha"), mask)
+
+
 @pytest.mark.parametrize(("channel", "value"), [("red", 1.0), ("green", 0.2), ("blue", 0.0), ("alpha", 0.8)])
 def test_one_channel_as_a_mask(channel, value, tmp_path):
     picture = PIL.Image.new("RGBA", (3, 2), (255, 51, 0, 51))

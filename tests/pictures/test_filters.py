@@ -64,19 +64,22 @@ def test_morphology_is_that_of_scipy_inside_the_picture(operation, size):
 def test_what_lies_outside_does_not_count(size):
     before, after = size // 2, size - size // 2 - 1
     rows, columns = PICTURE.shape[-2:]
-    expected = torch.stack(
-        [
-            torch.stack(
-                [
-                    PICTURE[..., max(0, i - before) : i + after + 1, max(0, j - before) : j + after + 1].amax((-2, -1))
-                    for j in range(columns)
-                ],
-                -1,
-            )
-            for i in range(rows)
-        ],
-        -2,
-    )
+    expected = torch.empty_like(PICTURE)
+    for i in range(rows):
+        for j in range(columns):
+            window = (..., slice(max(0, i - before), i + after + 1), slice(max(0, j - before), j + after + 1))
+            expected[..., i, j] = PICTURE[window].amin((-2, -1))
 
-    assert torch.equal(filters.morphed(PICTURE, "dilate", size), expected)
-    assert torch.equal(filters.morphed(1 - PICTURE, "erode", size), 1 - expected)
+    assert torch.equal(filters.morphed(PICTURE, "erode", size), expected)
+    turned = filters.morphed(1 - PICTURE.flip(-1, -2), "dilate", size).flip(-1, -2)
+    assert torch.equal(turned, 1 - expected)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_opening_only_takes_away_and_closing_only_adds_and_once(size):
+    opened, closed = filters.morphed(PICTURE, "open", size), filters.morphed(PICTURE, "close", size)
+
+    assert bool((opened <= PICTURE).all())
+    assert bool((closed >= PICTURE).all())
+    assert torch.equal(filters.morphed(opened, "open", size), opened)
+    assert torch.equal(filters.morphed(closed, "close", size), closed)

@@ -6,6 +6,7 @@ MODULES = (
     "sdxl",
     "sampling",
     "custom_sampling",
+    "samplers",
     "sigmas",
     "latent",
     "latent_batch",

@@ -1,6 +1,6 @@
 """Nodes that make and change schedules of noise levels."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from engine.sampling.names import SCHEDULER_NAMES
 from engine.schema import Choice, Range, node
@@ -12,6 +12,8 @@ SMALLEST_FLIPPED = 0.0001
 Steps = Annotated[int, Range(1, 10000)]
 Level = Annotated[float, Range(0.0, 5000.0, step=0.01)]
 Share = Annotated[float, Range(0.0, 1.0, step=0.01)]
+Power = Annotated[float, Range(0.0, 100.0, step=0.01)]
+Shape = Annotated[float, Range(0.0, 50.0, step=0.01)]
 
 
 class Split(NamedTuple):
@@ -19,6 +21,12 @@ class Split(NamedTuple):
 
     high_sigmas: Sigmas
     low_sigmas: Sigmas
+
+
+class SigmaValue(NamedTuple):
+    """One noise level."""
+
+    sigma_value: float
 
 
 @node("BasicScheduler", title="BasicScheduler", category="sampling/custom_sampling/schedulers")
@@ -44,7 +52,7 @@ def karras_levels(
     steps: Steps = 20,
     sigma_max: Level = 14.614642,
     sigma_min: Level = 0.0291675,
-    rho: Annotated[float, Range(0.0, 100.0, step=0.01)] = 7.0,
+    rho: Power = 7.0,
 ) -> Sigmas:
     """Noise levels that lie densely where they are low.
 
@@ -71,6 +79,161 @@ def exponential_levels(*, steps: Steps = 20, sigma_max: Level = 14.614642, sigma
     from engine.sampling.schedulers import exponential
 
     return Sigmas(exponential(steps, sigma_min, sigma_max))
+
+
+@node("PolyexponentialScheduler", title="PolyexponentialScheduler", category="sampling/custom_sampling/schedulers")
+def polyexponential_levels(
+    *, steps: Steps = 20, sigma_max: Level = 14.614642, sigma_min: Level = 0.0291675, rho: Power = 1.0
+) -> Sigmas:
+    """Noise levels whose logarithms fall as a power of the way that is left.
+
+    Args:
+        steps: Number of steps.
+        sigma_max: The first level.
+        sigma_min: The last level before 0.
+        rho: The power; 1 falls by the same factor at each step.
+    """
+    from engine.sampling.schedulers import polyexponential
+
+    return Sigmas(polyexponential(steps, sigma_min, sigma_max, rho))
+
+
+@node("LaplaceScheduler", title="LaplaceScheduler", category="sampling/custom_sampling/schedulers")
+def laplace_levels(
+    *,
+    steps: Steps = 20,
+    sigma_max: Level = 14.614642,
+    sigma_min: Level = 0.0291675,
+    mu: Annotated[float, Range(-10.0, 10.0, step=0.1)] = 0.0,
+    beta: Annotated[float, Range(0.0, 10.0, step=0.1)] = 0.5,
+) -> Sigmas:
+    """Noise levels that lie densely around one of them; as many as there are steps, and no 0 at the end.
+
+    Args:
+        steps: Number of levels.
+        sigma_max: No level is higher.
+        sigma_min: No level is lower.
+        mu: Logarithm of the level where they are densest.
+        beta: How far they spread.
+    """
+    from engine.sampling.schedulers import laplace
+
+    return Sigmas(laplace(steps, sigma_min, sigma_max, mu, beta))
+
+
+@node("VPScheduler", title="VPScheduler", category="sampling/custom_sampling/schedulers")
+def variance_preserving_levels(
+    *,
+    steps: Steps = 20,
+    beta_d: Level = 19.9,
+    beta_min: Level = 0.1,
+    eps_s: Annotated[float, Range(0.0, 1.0, step=0.0001)] = 0.001,
+) -> Sigmas:
+    """Noise levels of a process that keeps the variance, at even times.
+
+    Args:
+        steps: Number of steps.
+        beta_d: How much the rate of noise grows over the whole time.
+        beta_min: Rate of noise at the start.
+        eps_s: Time of the last level before 0.
+    """
+    from engine.sampling.schedulers import variance_preserving
+
+    return Sigmas(variance_preserving(steps, beta_d, beta_min, eps_s))
+
+
+@node("BetaSamplingScheduler", title="BetaSamplingScheduler", category="sampling/custom_sampling/schedulers")
+def beta_levels(*, model: Model, steps: Steps = 20, alpha: Shape = 0.6, beta: Shape = 0.6) -> Sigmas:
+    """Trained noise levels at quantiles of a beta distribution.
+
+    Args:
+        model: The model.
+        steps: Number of steps.
+        alpha: First parameter of the distribution; below 1 crowds the high levels.
+        beta: Second parameter; below 1 crowds the low levels.
+    """
+    from engine.sampling.schedulers import beta as levels
+
+    return Sigmas(levels(steps, model.schedule, alpha, beta))
+
+
+@node("SDTurboScheduler", title="SDTurboScheduler", category="sampling/custom_sampling/schedulers")
+def turbo_levels(
+    *,
+    model: Model,
+    steps: Annotated[int, Range(1, 10)] = 1,
+    denoise: Annotated[float, Range(0, 1.0, step=0.01)] = 1.0,
+) -> Sigmas:
+    """The noise levels that Turbo models were trained for.
+
+    Args:
+        model: The model.
+        steps: Number of steps.
+        denoise: Share of the way to go, in tenths.
+    """
+    from engine.sampling.schedulers import turbo
+
+    return Sigmas(turbo(model.schedule, steps, denoise))
+
+
+@node("AlignYourStepsScheduler", category="sampling/custom_sampling/schedulers")
+def aligned_levels(
+    *, model_type: Literal["SD1", "SDXL", "SVD"], steps: Annotated[int, Range(1, 10000)] = 10, denoise: Share = 1.0
+) -> Sigmas:
+    """Noise levels that were optimised for a family of models.
+
+    Args:
+        model_type: The family.
+        steps: Number of steps of the whole way.
+        denoise: Share of those steps to take, the last ones.
+    """
+    from engine.sampling.schedulers import align_your_steps
+
+    return Sigmas(align_your_steps(model_type, steps, denoise))
+
+
+@node("ExtendIntermediateSigmas", title="ExtendIntermediateSigmas", category="sampling/custom_sampling/sigmas")
+def extend(
+    *,
+    sigmas: Sigmas,
+    steps: Annotated[int, Range(1, 100)] = 2,
+    start_at_sigma: Annotated[float, Range(-1.0, 20000.0, step=0.01)] = -1.0,
+    end_at_sigma: Annotated[float, Range(0.0, 20000.0, step=0.01)] = 12.0,
+    spacing: Literal["linear", "cosine", "sine"],
+) -> Sigmas:
+    """Divide the steps of a schedule.
+
+    Args:
+        sigmas: The schedule.
+        steps: Into how many steps each is divided.
+        start_at_sigma: Steps that begin above this level stay whole; -1 for no such limit.
+        end_at_sigma: Steps that begin below this level stay whole.
+        spacing: Where the further levels lie: even, nearer to the end of a step, nearer to its start.
+    """
+    from engine.sampling.schedulers import extended
+
+    return Sigmas(extended(sigmas, steps, start_at_sigma, end_at_sigma, spacing))
+
+
+@node("SamplingPercentToSigma", title="SamplingPercentToSigma", category="sampling/custom_sampling/sigmas")
+def percent_to_sigma(
+    *,
+    model: Model,
+    sampling_percent: Annotated[float, Range(0.0, 1.0, step=0.0001)] = 0.0,
+    return_actual_sigma: bool = False,
+) -> SigmaValue:
+    """The noise level when a share of the way is done.
+
+    Args:
+        model: The model.
+        sampling_percent: The share.
+        return_actual_sigma: Whether the ends are the highest and the lowest trained level; if not, they lie beyond
+            all levels, so that a range that begins or ends there has no limit.
+    """
+    schedule = model.schedule
+    if return_actual_sigma and sampling_percent in {0.0, 1.0}:
+        return SigmaValue(schedule.sigma_max if sampling_percent == 0.0 else schedule.sigma_min)
+    return SigmaValue(schedule.percent_to_sigma(sampling_percent))
 
 
 @node("SplitSigmas", title="SplitSigmas", category="sampling/custom_sampling/sigmas")

@@ -20,8 +20,8 @@ from engine.sampling.cfg_pp import (
 )
 from engine.sampling.multistep import deis, gradient_estimation, ipndm, ipndm_v, lms, res_multistep
 from engine.sampling.names import SAMPLER_NAMES, refusal
-from engine.sampling.noise import StepNoise, brownian, gaussian, scaled
-from engine.sampling.samplers import Steps, dpmpp_2m, euler, euler_ancestral, heun, lcm
+from engine.sampling.noise import StepNoise, brownian, following, gaussian, scaled
+from engine.sampling.samplers import Steps, dpmpp_2m, euler, euler_ancestral, heun, lcm, lcm_upscaled
 from engine.sampling.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde, er_sde, seeds_2, seeds_3
 from engine.sampling.singlestep import ddpm, dpm_2, dpm_2_ancestral, dpm_adaptive, dpm_fast, dpmpp_2s_ancestral, heunpp2
 from engine.sampling.unipc import uni_pc
@@ -147,6 +147,7 @@ BUILDERS: Mapping[str, Builder] = {
     "dpmpp_3m_sde_gpu": _brownian(dpmpp_3m_sde, on_device=True),
     "ddpm": _gaussian(ddpm),
     "lcm": lambda s, **options: lcm(s.x, s.sigmas, s.gaussian(), s.noised, **options),
+    "lcm_upscaled": lambda s, **options: lcm_upscaled(s.x, s.sigmas, following(s.x, s.seed), **options),
     "ipndm": _plain(ipndm),
     "ipndm_v": _plain(ipndm_v),
     "deis": _plain(deis),

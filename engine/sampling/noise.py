@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -62,6 +62,22 @@ def gaussian(x: Tensor, seed: int) -> StepNoise:
         return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
     return draw
+
+
+def following(x: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
+    """Noise of any shape, on the CPU from the numbers that follow those of the initial noise, as in the reference.
+
+    Args:
+        x: [B, C, h, w] the first latent; gives the device and how much noise was drawn.
+        seed: Of the whole run.
+
+    Returns:
+        A latent to noise of its shape.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed % SEED_MODULUS)
+    if x.device.type == "cpu":
+        torch.randn(x.shape, generator=generator)
+    return lambda latent: torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
 
 
 def brownian(x: Tensor, sigmas: Sequence[float], seed: int, *, on_device: bool = False) -> StepNoise:

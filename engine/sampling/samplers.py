@@ -141,6 +141,39 @@ def lcm(x: Tensor, sigmas: Sequence[float], noise: StepNoise, noised: Callable[[
     return x
 
 
+def lcm_upscaled(
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: Callable[[Tensor], Tensor],
+    *,
+    resized: Callable[[Tensor, int, int], Tensor],
+    ratio: float = 2.0,
+    steps: int | None = None,
+) -> Steps:
+    """Jump to the denoised latent, enlarge it, and noise it to the next level.
+
+    Args:
+        x: [B, C, h, w] at level `sigmas[0]`.
+        sigmas: N + 1 falling levels.
+        noise: Fresh noise of the shape of a latent.
+        resized: (latent, width, height) to that size.
+        ratio: How much larger the last latent is.
+        steps: How many steps enlarge it, evenly; half of them by default.
+
+    Source: no paper; matched to the reference's sampler of this name.
+    """
+    count = max(len(sigmas) // 2, 1) if steps is None else min(steps, len(sigmas))
+    height, width = x.shape[-2:]
+    for step, (sigma, below) in enumerate(pairwise(sigmas)):
+        x = yield Denoise(x, sigma, step)
+        if step < count:
+            scale = 1.0 + (ratio - 1.0) * (step + 1) / count
+            x = resized(x, round(width * scale), round(height * scale))
+        if below > 0.0:
+            x = torch.add(x, noise(x), alpha=below)
+    return x
+
+
 def ancestral_levels(sigma: float, below: float, eta: float = 1.0) -> tuple[float, float]:
     """Split a move from `sigma` to `below` into a deterministic part and fresh noise.
 

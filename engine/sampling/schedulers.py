@@ -8,14 +8,15 @@ with Brownian noise look it up by level.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from engine.sampling.names import SCHEDULER_NAMES, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -29,6 +30,40 @@ FULL_DENOISE = 0.9999
 
 NEGLIGIBLE_SIGMA = 1e-5
 """A lowest level below this already stands for 0."""
+
+LOG_FLOOR = 1e-5
+"""Keeps the logarithms of `laplace` finite at both ends."""
+
+ALIGN_YOUR_STEPS: dict[str, tuple[float, ...]] = {
+    "SD1": (
+        14.6146412293,
+        6.4745760956,
+        3.8636745985,
+        2.6946151520,
+        1.8841921177,
+        1.3943805092,
+        0.9642583904,
+        0.6523686016,
+        0.3977456272,
+        0.1515232662,
+        0.0291671582,
+    ),
+    "SDXL": (
+        14.6146412293,
+        6.3184485287,
+        3.7681790315,
+        2.1811480769,
+        1.3405244945,
+        0.8620721141,
+        0.5550693289,
+        0.3798540708,
+        0.2332364134,
+        0.1114188177,
+        0.0291671582,
+    ),
+    "SVD": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
+"""The levels of 10 optimised steps by family of models; see `align_your_steps`."""
 
 
 def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
@@ -59,6 +94,143 @@ def exponential(n: int, sigma_min: float, sigma_max: float) -> Tensor:
     """
     _check(n, sigma_min, sigma_max)
     return _ended(torch.linspace(math.log(sigma_max), math.log(sigma_min), n).exp())
+
+
+def polyexponential(n: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> Tensor:
+    """Noise levels whose logarithms fall as a power of the way that is left; `exponential` where `rho` is 1.
+
+    Returns:
+        [n + 1] float32 on CPU, falling, last entry 0.
+
+    Raises:
+        ValueError: unless n >= 1 and 0 < sigma_min < sigma_max.
+
+    Source: no paper; the polyexponential schedule of k-diffusion.
+    """
+    _check(n, sigma_min, sigma_max)
+    ramp = torch.linspace(1, 0, n) ** rho
+    low, high = math.log(sigma_min), math.log(sigma_max)
+    return _ended((ramp * (high - low) + low).exp())
+
+
+def variance_preserving(n: int, rise: float = 19.9, first: float = 0.1, last_time: float = 1e-3) -> Tensor:
+    """Noise levels of a variance-preserving process at even times from 1 down to `last_time`.
+
+    Args:
+        n: Number of steps.
+        rise: How much the rate of noise grows over the whole time.
+        first: Rate of noise at time 0.
+        last_time: Time of the last level before 0.
+
+    Returns:
+        [n + 1] float32 on CPU, falling, last entry 0.
+
+    Source: Song et al. 2020, arXiv:2011.13456, eq. 11 and appendix C; in terms of sigma: Karras et al. 2022,
+    arXiv:2206.00364, table 1.
+    """
+    times = torch.linspace(1, last_time, n)
+    return _ended((rise * times**2 / 2 + first * times).expm1().sqrt())
+
+
+def laplace(n: int, sigma_min: float, sigma_max: float, mu: float = 0.0, beta: float = 0.5) -> Tensor:
+    """Noise levels whose logarithms are even quantiles of a Laplace distribution: dense around e**mu.
+
+    Args:
+        n: Number of levels.
+        sigma_min: No level is lower.
+        sigma_max: No level is higher.
+        mu: Logarithm of the level where they are densest.
+        beta: How far they spread.
+
+    Returns:
+        [n] float32 on CPU, falling; no 0 is appended.
+
+    Source: Hang and Gu 2024, arXiv:2407.03297, table 1.
+    """
+    _check(n, sigma_min, sigma_max)
+    places = torch.linspace(0, 1, n)
+    spread = (1 - 2 * (0.5 - places).abs() + LOG_FLOOR).log()
+    return (mu - beta * (0.5 - places).sign() * spread).exp().clamp(sigma_min, sigma_max)
+
+
+def turbo(schedule: NoiseSchedule, steps: int, denoise: float = 1.0) -> Tensor:
+    """The levels that distilled models (SD-Turbo, SDXL-Turbo) were trained for: every tenth of the trained steps.
+
+    Args:
+        schedule: The model's noise levels, for timesteps of 0..999.
+        steps: At most 10.
+        denoise: Share of the way to go, in tenths.
+
+    Returns:
+        [at most steps + 1] float32 on CPU, falling, last entry 0.
+
+    Source: Sauer et al. 2023 (ADD), arXiv:2311.17042, section 3.
+    """
+    start = 10 - int(10 * denoise)
+    times = torch.arange(999, 0, -100)[start : start + steps]
+    return _ended(schedule.sigma(times.float()))
+
+
+def log_interpolated(table: Sequence[float], n: int) -> Tensor:
+    """A table of levels brought to `n`, evenly over the table, linear in log sigma; both ends stay.
+
+    Returns:
+        [n] float64 on CPU.
+    """
+    levels = torch.tensor(table, dtype=torch.float64).log()
+    places = torch.linspace(0, len(table) - 1, n, dtype=torch.float64)
+    low = places.floor().long().clamp(max=len(table) - 2)
+    return torch.lerp(levels[low], levels[low + 1], places - low).exp()
+
+
+def align_your_steps(model_type: str, steps: int, denoise: float = 1.0) -> Tensor:
+    """Levels that were optimised for a family of models.
+
+    Args:
+        model_type: A key of `ALIGN_YOUR_STEPS`.
+        steps: Number of steps; the published 10 are interpolated in log sigma.
+        denoise: Share of the way to go: the last levels of the schedule, fewer steps.
+
+    Returns:
+        [round(steps * denoise) + 1] float32 on CPU, falling, last entry 0; nothing where `denoise` is 0.
+
+    Source: Sabour et al. 2024 (Align Your Steps), arXiv:2404.14507, with the levels on its project page.
+    """
+    if denoise <= 0.0:
+        return torch.empty(0)
+    table = ALIGN_YOUR_STEPS[model_type]
+    levels = torch.tensor(table, dtype=torch.float64) if steps + 1 == len(table) else log_interpolated(table, steps + 1)
+    levels = levels[-(round(steps * min(denoise, 1.0)) + 1) :].float()
+    levels[-1] = 0.0
+    return levels
+
+
+def extended(
+    levels: Tensor, parts: int, start: float, end: float, spacing: Literal["linear", "cosine", "sine"] = "linear"
+) -> Tensor:
+    """A schedule with further levels between its own.
+
+    Args:
+        levels: [N + 1] the schedule.
+        parts: Into how many each step is divided.
+        start: Steps that begin above this level stay whole; below 0 for no such limit.
+        end: Steps that begin below this level stay whole.
+        spacing: Where the further levels lie: even, nearer to the end of a step, nearer to its start.
+
+    Returns:
+        [at most parts * N + 1] float32 on CPU.
+    """
+    places = torch.linspace(0, 1, parts + 1)[1:-1]
+    if spacing == "cosine":
+        places = (places * (math.pi / 2)).sin()
+    elif spacing == "sine":
+        places = 1 - (places * (math.pi / 2)).cos()
+    pieces: list[Tensor] = []
+    for level, below in pairwise(levels):
+        pieces.append(level[None])
+        if end <= level <= (start if start >= 0 else math.inf):
+            pieces.append(level + places * (below - level))
+    return torch.cat([*pieces, levels[-1:]])
 
 
 def kl_optimal(n: int, sigma_min: float, sigma_max: float) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.sampling.drive import sample
+from engine.sampling.mix import Cfg, DualCfg, PerpNeg, perpendicular
 from engine.sampling.values import Guider, Sampler
 from engine.types import LatentFormat
 from tests.sampling.denoisers import ContextModel, close, conditioning, entry
@@ -173,3 +174,99 @@ def test_sampling_happens_in_the_scale_of_the_model():
     model = ContextModel(latent_format=LatentFormat(scale=0.5, shift=1.0))
 
     assert close(sampled(model, conditioning(3.0), conditioning()), 3.0 / 0.5 + 1.0)
+
+
+def mixed(mix, *sides, model=None, **more) -> torch.Tensor:
+    guider = Guider(model or ContextModel(), tuple(map(conditioning, sides)), mix)
+    settings = {"latent": LATENT, "noise": torch.zeros_like(LATENT), "sampler": Sampler("euler"), "seed": 0} | more
+    return sample(guider, sigmas=torch.tensor([2.0, 0.0]), **settings)
+
+
+def test_two_scales_add_their_moves():
+    model = ContextModel()
+
+    result = mixed(DualCfg(2.0, 3.0), 7.0, 5.0, 1.0, model=model)
+
+    assert close(result, 1.0 + (5.0 - 1.0) * 3.0 + (7.0 - 5.0) * 2.0)
+    assert [rows for _, rows in model.passes] == [[1.0, 1.0, 5.0, 5.0, 7.0, 7.0]]
+
+
+def test_two_nested_scales_move_one_after_the_other():
+    assert close(mixed(DualCfg(2.0, 3.0, nested=True), 7.0, 5.0, 1.0), 1.0 + (5.0 + (7.0 - 5.0) * 2.0 - 1.0) * 3.0)
+
+
+@pytest.mark.parametrize(
+    ("scales", "asked", "expected"),
+    [
+        ((2.0, 1.0), [5.0, 5.0, 7.0, 7.0], 9.0),
+        ((1.0, 1.0), [7.0, 7.0], 7.0),
+        ((1.0, 2.0), [1.0, 1.0, 5.0, 5.0, 7.0, 7.0], 11.0),
+    ],
+)
+def test_conditionings_that_two_scales_cancel_are_not_asked_for(scales, asked, expected):
+    model = ContextModel()
+
+    assert close(mixed(DualCfg(*scales), 7.0, 5.0, 1.0, model=model), expected)
+    assert model.passes[0][1] == asked
+
+
+def test_perp_neg_avoids_only_what_lies_across():
+    """All answers are constant, so the negative one lies along the positive one and has no part across."""
+    assert close(mixed(PerpNeg(3.0, 5.0), 4.0, 7.0, 2.0), 2.0 + (4.0 - 2.0) * 3.0)
+
+
+def test_the_part_across_is_at_right_angles():
+    generator = torch.Generator().manual_seed(0)
+    positive, negative, empty = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(3))
+
+    across = (perpendicular(positive, negative, empty, 1.0, 0.0) - perpendicular(positive, negative, empty, 1.0, 1.0)).flatten()
+
+    assert float(across @ (positive - empty).flatten()) == pytest.approx(0.0, abs=1e-3)
+    kept = (negative - empty).flatten() - across
+    assert float(torch.cosine_similarity(kept, (positive - empty).flatten(), dim=0).abs()) == pytest.approx(1.0)
+
+
+def test_a_sampler_can_ask_for_the_negative_answer_at_scale_one():
+    model = ContextModel()
+
+    mixed(Cfg(1.0), 3.0, 1.0, model=model, sampler=Sampler("euler_cfg_pp"))
+
+    assert model.passes[0][1] == [1.0, 1.0, 3.0, 3.0]
+
+
+def test_the_noise_that_cfg_pp_keeps_is_that_of_the_negative_answer():
+    guider = Guider.cfg(ContextModel(), conditioning(3.0), conditioning(1.0), 2.0)
+    start = torch.ones_like(LATENT)
+
+    result = sample(
+        guider,
+        latent=LATENT,
+        noise=start,
+        sigmas=torch.tensor([4.0, 2.0]),
+        sampler=Sampler("euler_cfg_pp"),
+        seed=0,
+    )
+
+    assert close(result, 5.0 + (4.0 - 1.0) / 2.0)
+
+
+def test_latents_grow_while_they_are_sampled():
+    sizes = []
+
+    def resized(latent: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        sizes.append((width, height))
+        return torch.nn.functional.interpolate(latent, (height, width))
+
+    options = {"ratio": 1.5, "steps": 2, "resized": resized}
+    result = sample(
+        Guider.cfg(ContextModel(), conditioning(3.0), conditioning(1.0), 1.0),
+        latent=LATENT,
+        noise=LATENT,
+        sigmas=torch.tensor([4.0, 2.0, 1.0, 0.0]),
+        sampler=Sampler("lcm_upscaled", options),
+        seed=0,
+    )
+
+    assert sizes == [(60, 40), (72, 48)]
+    assert result.shape == (2, 4, 48, 72)
+    assert close(result, 3.0)

@@ -95,7 +95,7 @@ def start(seed: int = 0, steps: int = 6, scheduler: str = "karras") -> Start:
 
 def test_every_name_of_the_field_is_built():
     assert set(SAMPLER_NAMES) <= set(BUILDERS)
-    assert set(BUILDERS) - set(SAMPLER_NAMES) == {"euler_pushed"}  # a node of its own chooses it
+    assert set(BUILDERS) - set(SAMPLER_NAMES) == {"euler_pushed", "lcm_upscaled"}  # nodes of their own choose them
     assert len(SAMPLER_NAMES) == len(set(SAMPLER_NAMES))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -168,3 +169,64 @@ def test_no_steps_are_refused(steps, schedule):
 def test_an_unknown_scheduler_is_refused_with_the_nearest_name(schedule):
     with pytest.raises(ValueError, match="did you mean 'karras'"):
         schedulers.sigmas(schedule, "karas", 10)
+
+
+def test_polyexponential_levels_of_power_one_are_exponential():
+    torch.testing.assert_close(schedulers.polyexponential(9, 0.03, 14.6), schedulers.exponential(9, 0.03, 14.6))
+    squared = schedulers.polyexponential(3, 0.25, 16.0, rho=2.0)
+    assert squared.tolist() == pytest.approx([16.0, 0.25 * 64.0**0.25, 0.25, 0.0])
+
+
+def test_laplace_levels_are_quantiles():
+    from scipy.stats import laplace
+
+    levels = schedulers.laplace(11, 0.03, 14.6, mu=0.3, beta=0.7)
+
+    quantiles = [math.exp(laplace.ppf(1 - i / 10, loc=0.3, scale=0.7)) for i in range(1, 10)]
+    assert len(levels) == 11
+    assert levels[[0, -1]].tolist() == pytest.approx([14.6, 0.03])
+    assert levels[1:-1].tolist() == pytest.approx(quantiles, rel=1e-4)
+
+
+def test_variance_preserving_levels_follow_the_integral_of_their_rate():
+    """sigma**2 + 1 is e to the integral of the rate, which grows from 0.1 to 20."""
+    levels = schedulers.variance_preserving(5, 19.9, 0.1, 0.2)
+
+    for level, time in zip(levels, (1.0, 0.8, 0.6, 0.4, 0.2), strict=False):
+        steps = torch.linspace(0, time, 10_001, dtype=torch.float64)
+        integral = torch.trapezoid(0.1 + 19.9 * steps, steps)
+        assert float(level) ** 2 + 1 == pytest.approx(math.exp(integral), rel=1e-4)
+    assert levels[-1] == 0.0
+
+
+def test_turbo_levels_are_every_hundredth_trained_one():
+    schedule = DiscreteSchedule.scaled_linear()
+
+    torch.testing.assert_close(schedulers.turbo(schedule, 2), torch.cat([schedule.sigmas[[999, 899]], torch.zeros(1)]))
+    torch.testing.assert_close(schedulers.turbo(schedule, 3, denoise=0.2)[:-1], schedule.sigmas[[199, 99]])
+    assert schedulers.turbo(schedule, 1, denoise=0.0).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("model_type", schedulers.ALIGN_YOUR_STEPS)
+def test_optimised_levels_keep_their_ends_and_lie_between_those_published(model_type):
+    table = schedulers.ALIGN_YOUR_STEPS[model_type]
+
+    twice = schedulers.align_your_steps(model_type, 20)
+
+    assert len(twice) == 21
+    assert twice[:-1:2].tolist() == pytest.approx(table[:-1])
+    assert [float(twice[2 * i + 1]) for i in range(10)] == pytest.approx([math.sqrt(a * b) for a, b in pairwise(table)])
+    assert schedulers.align_your_steps(model_type, 10, 0.3).tolist() == pytest.approx([*table[7:10], 0.0])
+    assert len(schedulers.align_your_steps(model_type, 10, 0.0)) == 0
+
+
+def test_steps_are_divided_within_limits():
+    levels = torch.tensor([8.0, 4.0, 2.0, 0.0])
+
+    assert schedulers.extended(levels, 2, -1.0, 4.0).tolist() == [8.0, 6.0, 4.0, 3.0, 2.0, 0.0]
+    assert schedulers.extended(levels, 2, 4.0, 0.0).tolist() == [8.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    assert schedulers.extended(levels, 1, -1.0, 0.0).tolist() == levels.tolist()
+    late, early = (schedulers.extended(levels, 3, -1.0, 8.0, spacing)[1:3].tolist() for spacing in ("cosine", "sine"))
+    assert late == pytest.approx([6.0, 8.0 - 4.0 * math.sqrt(3) / 2])
+    assert early == pytest.approx([8.0 - 4.0 * (1 - math.sqrt(3) / 2), 6.0])
+    assert len(schedulers.extended(torch.empty(0), 2, -1.0, 0.0)) == 0

@@ -16,8 +16,8 @@ Args:
 
 Parameter: port. Annotation: port type. Default: optional. `Annotated`: range, choices, widget. Return annotation:
 outputs (`NamedTuple` fields are the names). Docstring: help. A parameter of type `Run` is not a port. `list[T]` takes
-or gives a whole list, `Lazy[T]` is computed on demand, `**more: T` takes any number of named inputs (of plain types). The
-decorated function stays a plain function.
+or gives a whole list, `Lazy[T]` is computed on demand, `**more: T` takes any number of named inputs (of plain types), or
+those that `Names` lists. The decorated function stays a plain function.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import importlib
 import inspect
 import re
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -97,6 +97,19 @@ class References:
     """Text that names files: `find` lists those that a text depends on, so that their content is part of the key."""
 
     find: Callable[[str, Folders], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that a `**parameter` takes, one input each, where they are known and are no names of parameters.
+
+    Attributes:
+        names: Names in workflows, in the order that editors show.
+        default: Value of each when absent.
+    """
+
+    names: tuple[str, ...]
+    default: Any = MISSING
 
 
 class Widget:
@@ -337,8 +350,8 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
     inputs: dict[str, Input] = {}
     variadic: Input | None = None
     run_parameter: str | None = None
-    for parameter in inspect.signature(function).parameters.values():
-        name = parameter.name
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             msg = f"{where}: *{name} is not a port; take a list[...] or **named inputs"
             raise DeclarationError(msg)
@@ -351,13 +364,21 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
         if name not in doc.arguments:
             msg = f"{where}: parameter {name!r} is not described in the docstring's Args"
             raise DeclarationError(msg)
-        port = _input(name, hints[name], parameter.default, doc.arguments[name], f"{where}: parameter {name!r}")
+        names = next((mark for mark in getattr(hints[name], "__metadata__", ()) if isinstance(mark, Names)), None)
+        default = parameter.default if names is None or names.default is MISSING else names.default
+        port = _input(name, hints[name], default, doc.arguments[name], f"{where}: parameter {name!r}")
         if parameter.kind is parameter.VAR_KEYWORD:
             _check_variadic(port, f"{where}: **{name}")
+        elif names is not None:
+            msg = f"{where}: parameter {name!r} is one input; Names(...) is for **{name}"
+            raise DeclarationError(msg)
+        if names is not None:
+            inputs |= {known: replace(port, name=known) for known in names.names}
+        elif parameter.kind is parameter.VAR_KEYWORD:
             variadic = port
         else:
             inputs[name] = port
-    unknown = doc.arguments.keys() - inputs.keys() - {run_parameter, variadic.name if variadic else None}
+    unknown = doc.arguments.keys() - parameters.keys()
     if unknown:
         msg = f"{where}: the docstring describes {sorted(unknown)}, which the function does not take"
         raise DeclarationError(msg)

@@ -4,6 +4,7 @@ MODULES = (
     "loaders",
     "conditioning",
     "sdxl",
+    "merging",
     "sampling",
     "custom_sampling",
     "samplers",

@@ -15,7 +15,7 @@ from engine.models.embedding import finder as embedding_finder
 from engine.models.family import CLIP_G, CLIP_L
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -43,6 +43,9 @@ __all__ = [
     "load_text_encoder",
     "load_unet",
     "load_vae",
+    "merge_by_block",
+    "merge_models",
+    "merge_text_encoders",
     "preload",
 ]
 
@@ -170,12 +173,12 @@ def apply_lora(
     Args:
         model: The network.
         text_encoder: The text encoder; None leaves the LoRA's part for it unused.
-        path: The LoRA, in kohya's or PEFT's naming.
+        path: The LoRA or another adapter, in kohya's or PEFT's naming.
         strength_model: How much of it the network takes; 0 leaves it as it is, negative turns it around.
         strength_clip: The same for the text encoder.
 
     Raises:
-        ModelFileError: naming every layer that fits no weight.
+        ModelFileError: if no layer of it fits a weight, naming every one; some that do not are a warning.
         UnsupportedModel: if the LoRA is for another family, or the model is none that this package loaded.
     """
     from engine.models import lora
@@ -187,6 +190,58 @@ def apply_lora(
         raise UnsupportedModel(msg)
     changed = lora.applied(model, text_encoder, path, strength_model=strength_model, strength_clip=strength_clip)
     return cast("tuple[Model, Encoder]", changed)
+
+
+def merge_models(model: Model, other: Model, own: float, share: float) -> Model:
+    """`model` with every weight W replaced by own * W + share * V, with V that of `other`.
+
+    Raises:
+        UnsupportedModel: if they are of different families, or none that this package loaded.
+    """
+    from engine.models import merge
+
+    return merge.merged(*_networks(model, other), (own, share))
+
+
+def merge_by_block(model: Model, other: Model, ratios: Mapping[str, float]) -> Model:
+    """`model` mixed with `other`, each block of the network in a ratio of its own.
+
+    Args:
+        model: Counts with the ratio; everything that is no weight is its.
+        other: Counts with what the ratio leaves to 1.
+        ratios: Start of the original name of weights, such as `input_blocks.1.`, to ratio. The longest start counts;
+            weights that none fits stay as they are.
+
+    Raises:
+        UnsupportedModel: if they are of different families, or none that this package loaded.
+    """
+    from engine.models import merge
+
+    return merge.merged(*_networks(model, other), merge.by_block(ratios))
+
+
+def merge_text_encoders(encoder: TextEncoder, other: TextEncoder, own: float, share: float) -> TextEncoder:
+    """The same as `merge_models` for text encoders.
+
+    Raises:
+        UnsupportedModel: if they are of different families, or none that this package loaded.
+    """
+    from engine.models import merge
+    from engine.models.text import ClipTextEncoder
+
+    if not isinstance(encoder, ClipTextEncoder) or not isinstance(other, ClipTextEncoder):
+        msg = f"cannot merge {encoder!r} and {other!r}: they hold no weights that could be mixed"
+        raise UnsupportedModel(msg)
+    return merge.merged(encoder, other, (own, share))
+
+
+def _networks(model: Model, other: Model) -> tuple[DiffusionModel, DiffusionModel]:
+    from engine.models.network import DiffusionModel
+
+    if not isinstance(model, DiffusionModel) or not isinstance(other, DiffusionModel):
+        msg = f"cannot merge {model!r} and {other!r}: they hold no weights that could be mixed"
+        raise UnsupportedModel(msg)
+    return model, other
 
 
 def download_repo(repo: str, *, revision: str | None = None, cache: Path | None = None) -> Path:

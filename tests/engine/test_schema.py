@@ -7,10 +7,11 @@ from typing import Annotated, Any, NamedTuple
 
 import pytest
 
+from engine import Engine, Graph
 from engine.errors import DeclarationError
 from engine.folders import Folders
 from engine.formats.object_info import object_info
-from engine.schema import Catalog, Choice, FileChoice, Range, References, Widget, compatible, kind_of, node
+from engine.schema import Catalog, Choice, FileChoice, Names, Range, References, Widget, compatible, kind_of, node
 from engine.types import Image, Latent, Lazy, Mask, Run, Shown
 
 
@@ -104,7 +105,7 @@ def test_object_info(tmp_path):
 
 def declare(source: str) -> None:
     space = {"node": node, "Annotated": Annotated, "Range": Range, "Choice": Choice, "Any": Any}
-    space |= {"Lazy": Lazy, "FileChoice": FileChoice, "References": References, "Path": Path}
+    space |= {"Names": Names, "Lazy": Lazy, "FileChoice": FileChoice, "References": References, "Path": Path}
     exec(f"@node('X')\ndef f{source}", space)  # noqa: S102 - the text is ours
 
 
@@ -128,12 +129,48 @@ def declare(source: str) -> None:
             "(x: Annotated[Path, FileChoice('vae')] = 'a.pt') -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''",
             "parameter 'x': the default 'a.pt' names a file, which may not be there",
         ),
+        ("(x: Annotated[int, Names(('a',))]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", r"'x' is one input; Names"),
+        (
+            "(**x: Annotated[int, Range(0, 5), Names(('a',), 6)]) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''",
+            "outside 0..5",
+        ),
         ("(x: 5) -> int:\n  '''D.\n\n  Args:\n      x: X\n  '''", "not a port type"),
     ],
 )
 def test_what_is_left_unsaid_is_refused(source, message):
     with pytest.raises(DeclarationError, match=message):
         declare(source)
+
+
+def test_inputs_may_have_names_that_no_parameter_could_have():
+    @node("Weigh")
+    def weigh(*, first: int, **parts: Annotated[float, Range(0, 1), Names(("a.0", "b c"), default=0.5)]) -> float:
+        """Add up.
+
+        Args:
+            first: The first.
+            parts: Another one.
+        """
+        return first + sum(parts.values())
+
+    @node("WeighAll")
+    def weigh_all(**parts: Annotated[int, Names(("a.0",))]) -> int:
+        """Add up.
+
+        Args:
+            parts: One of them.
+        """
+        return sum(parts.values())
+
+    kind = kind_of(weigh)
+    assert kind.variadic is None
+    assert list(kind.inputs) == ["first", "a.0", "b c"]
+    assert kind.defaults == {"a.0": 0.5, "b c": 0.5}
+    assert kind.inputs["b c"].help == "Another one."
+    assert kind_of(weigh_all).required == ("a.0",)
+    with Engine(catalog=Catalog([weigh, weigh_all])) as engine:
+        assert engine.run(Graph().add("w", "Weigh", first=1, **{"a.0": 0.25}), ["w"]).value("w") == 1.75
+        assert engine.run(Graph().add("w", "WeighAll", **{"a.0": 3}), ["w"]).value("w") == 3
 
 
 def test_a_file_may_be_left_out():

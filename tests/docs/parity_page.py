@@ -32,6 +32,7 @@ AREAS = {
     "vae_encode": "VAE",
     "vae_roundtrip": "VAE",
     "lora": "LoRA",
+    "merge": "merged models",
 }
 """Second part of a workflow's name, without its trailing number, to what it is about."""
 

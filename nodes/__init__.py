@@ -9,6 +9,7 @@ MODULES = (
     "custom_sampling",
     "samplers",
     "sigmas",
+    "guidance",
     "latent",
     "latent_batch",
     "latent_math",

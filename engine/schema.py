@@ -84,12 +84,15 @@ class FileChoice:
         repository: A name `owner/name` that is no file is a repository of a hub: the node receives it as text and fetches
             it. The key then holds the name, since the content is not known before.
         extensions: Lower-case suffixes of the files to offer; the usual ones of the folder when None.
+        named: Names that stand for other files, or for none: each to those files. The node receives a tuple of the name and
+            their paths.
     """
 
     folder: str
     upload: str | None = None
     repository: bool = False
     extensions: tuple[str, ...] | None = None
+    named: Callable[[Folders], Mapping[str, tuple[Any, ...]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ class Input:
         if self.choice is not None:
             return self.choice.options
         if self.files is not None:
-            return folders.listing(self.files.folder, self.files.extensions)
+            named = self.files.named(folders) if self.files.named else ()
+            return (*folders.listing(self.files.folder, self.files.extensions), *named)
         return None
 
 

@@ -532,6 +532,8 @@ class _Checker:
         except WeftError as cause:
             self._report("outside-folder", node_id, node, f"{name!r}: {cause}", port=name, details=details)
             return value
+        if path is None and port.files.named and value in (named := port.files.named(self.folders)):
+            return (value, *named[value])
         if path is None and port.files.repository and _REPOSITORY.fullmatch(value):
             return value
         if path is None or (path.is_dir() and port.files.folder != "diffusers"):

@@ -2,6 +2,7 @@
 
 MODULES = (
     "loaders",
+    "vision",
     "conditioning",
     "sdxl",
     "merging",

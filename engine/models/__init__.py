@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from engine.folders import Folders
     from engine.models.checkpoint import Parts
     from engine.models.family import Family
     from engine.models.network import DiffusionModel
+    from engine.models.style import StyleModel
     from engine.models.text import ClipTextEncoder
     from engine.models.vae import AutoencoderVae
-    from engine.types import Model, TextEncoder
+    from engine.models.vision import ClipVision
+    from engine.types import Model, NoiseSchedule, TextEncoder, Vae
+
+PIXEL_SPACE = "pixel_space"
+"""Pictures themselves as latents."""
 
 Encoder = TypeVar("Encoder", bound="TextEncoder | None")
 
@@ -40,13 +46,18 @@ __all__ = [
     "download_repo",
     "embedding_finder",
     "load_checkpoint",
+    "load_clip_vision",
+    "load_style_model",
     "load_text_encoder",
+    "load_tiny_vae",
     "load_unet",
     "load_vae",
     "merge_by_block",
     "merge_models",
     "merge_text_encoders",
     "preload",
+    "tiny_vaes",
+    "velocity_schedule",
 ]
 
 
@@ -112,8 +123,14 @@ def preload() -> None:
         importlib.import_module(module)
 
 
-def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> DiffusionModel:
+def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto", precision: str | None = None) -> DiffusionModel:
     """Load a denoising network alone, from a checkpoint or a file of its own in either layout.
+
+    Args:
+        path: The file.
+        device: Where to compute.
+        dtype: What to compute in.
+        precision: A narrower format that its numbers are rounded to: `float8_e4m3fn` or `float8_e5m2`.
 
     Raises:
         ModelFileError: if the file cannot be read, or its tensors do not make a network.
@@ -126,27 +143,39 @@ def load_unet(path: Path, *, device: str = "auto", dtype: str = "auto") -> Diffu
     tensors, found = _tensors(path, "unet", {"unet", "checkpoint"})
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "unet", dtype)
-    unet = checkpoint.unet_part(tensors, file)
-    return checkpoint.model(unet, FAMILIES[found.family], marks=tensors, file=file, device=place, dtype=kind)
+    unet, family = checkpoint.unet_part(tensors, file), FAMILIES[found.family]
+    return checkpoint.model(unet, family, marks=tensors, file=file, device=place, dtype=kind, precision=precision)
 
 
-def load_text_encoder(path: Path, *, device: str = "auto", dtype: str = "auto") -> ClipTextEncoder:
-    """Load a text encoder alone, from a checkpoint or a file of its own.
+def load_text_encoder(*paths: Path, device: str = "auto", dtype: str = "auto") -> ClipTextEncoder:
+    """Load a text encoder alone, from a checkpoint or from a file for each of its transformers, in any order.
 
     Raises:
-        ModelFileError: if the file cannot be read, or its tensors do not make a text encoder.
-        UnsupportedModel: if it is of a family that Weft does not load.
+        ModelFileError: if a file cannot be read, or its tensors do not make a text encoder.
+        UnsupportedModel: if it is of a family that Weft does not load, or no family has these transformers together.
     """
     from engine import devices
     from engine.models import checkpoint
     from engine.models.families import FAMILIES
 
-    tensors, found = _tensors(path, "text encoder", {"text_encoder", "checkpoint"})
+    read = {path: _tensors(path, "text encoder", {"text_encoder", "checkpoint"}) for path in paths}
+    file = ", ".join(str(path) for path in read)
     place = devices.pick(device)
-    file, kind = str(path), devices.pick_dtype(place, "text", dtype)
-    family = FAMILIES.get(found.family, FAMILIES["sd1"])
-    towers = {tower: checkpoint.tower_part(tensors, tower) for tower in family.towers}
-    return checkpoint.text_encoder(checkpoint.text_tensors(towers, file), family, file=file, device=place, dtype=kind)
+    kind = devices.pick_dtype(place, "text", dtype)
+    tensors, found = next(iter(read.values()))
+    if len(read) == 1 and found.role == "checkpoint":
+        family = FAMILIES[found.family]
+        towers = {tower: checkpoint.tower_part(tensors, tower) for tower in family.towers}
+    else:
+        own = {checkpoint.tower_name(tensors): tensors for tensors, _ in read.values()}
+        fitting = [f for f in FAMILIES.values() if {tower.name for tower in f.towers} == own.keys()]
+        if not fitting or len(own) != len(paths):
+            msg = f"cannot load {file} as a text encoder: no family has {' and '.join(own)} from {len(paths)} files"
+            raise UnsupportedModel(msg)
+        family = fitting[0]
+        towers = {tower: checkpoint.tower_part(own[tower.name], tower) for tower in family.towers}
+    joined = checkpoint.text_tensors(towers, file)
+    return checkpoint.text_encoder(joined, family, file=file, device=place, dtype=kind)
 
 
 def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> AutoencoderVae:
@@ -159,10 +188,73 @@ def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> Autoen
     from engine import devices
     from engine.models import checkpoint
 
-    tensors, _ = _tensors(path, "VAE", {"vae", "checkpoint"}, families=("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown"))
+    families = ("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown")
+    tensors, _ = _tensors(path, "VAE", {"vae", "checkpoint"}, families=families)
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "vae", dtype)
     return checkpoint.vae(checkpoint.vae_part(tensors, file), file=file, device=place, dtype=kind)
+
+
+def load_tiny_vae(name: str, *paths: Path, device: str = "auto", dtype: str = "auto") -> Vae:
+    """Load an autoencoder that is quick rather than good.
+
+    Args:
+        name: `pixel_space`, or what `tiny_vaes` lists.
+        paths: The files that it lists for the name.
+        device: Where to compute.
+        dtype: What to compute in.
+
+    Raises:
+        ModelFileError: if the files cannot be read, or make no autoencoder.
+    """
+    from engine import devices
+    from engine.models import tiny_vae
+
+    if name == PIXEL_SPACE:
+        return tiny_vae.PixelSpace()
+    place = devices.pick(device)
+    return tiny_vae.load(name, paths, device=place, dtype=devices.pick_dtype(place, "vae", dtype))
+
+
+def tiny_vaes(folders: Folders) -> dict[str, tuple[Path, ...]]:
+    """Autoencoders that are there without a file in the folder `vae`: name to the files that they are made of."""
+    from engine.models.tiny_vae import named
+
+    return {**named(folders), PIXEL_SPACE: ()}
+
+
+def load_clip_vision(path: Path, *, device: str = "auto", dtype: str = "auto") -> ClipVision:
+    """Load a CLIP vision transformer alone, in the layout of transformers or OpenCLIP.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make one.
+        UnsupportedModel: if it is something else.
+    """
+    from engine import devices
+    from engine.models import vision
+
+    tensors, _ = _tensors(path, "CLIP vision model", {"clip_vision"})
+    place = devices.pick(device)
+    return vision.of_tensors(tensors, file=str(path), device=place, dtype=devices.pick_dtype(place, "text", dtype))
+
+
+def load_style_model(path: Path, *, device: str = "auto") -> StyleModel:
+    """Load a style model.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or is no style model that Weft knows.
+    """
+    from engine import devices
+    from engine.models import style
+
+    return style.load(path, device=devices.pick(device))
+
+
+def velocity_schedule() -> NoiseSchedule:
+    """The noise levels of Stable Diffusion for a network that predicts velocity."""
+    from engine.sampling.schedule import DiscreteSchedule
+
+    return DiscreteSchedule.scaled_linear("v")
 
 
 def apply_lora(

@@ -155,6 +155,47 @@ class TextSizes:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class VisionSizes:
+    """A CLIP vision transformer.
+
+    Attributes:
+        width: D of its hidden states.
+        layers: Number of transformer layers.
+        hidden_width: Width inside each layer's MLP.
+        patch: Side of the square that makes a token, in pixels.
+        positions: Tokens of a picture, that of the whole included.
+        projected_width: D of the whole in the space of texts.
+    """
+
+    width: int
+    layers: int
+    hidden_width: int
+    patch: int
+    positions: int
+    projected_width: int
+
+
+def vision_sizes(shapes: Mapping[str, tuple[int, ...]]) -> VisionSizes:
+    """Sizes of a CLIP vision transformer.
+
+    Args:
+        shapes: Name to shape, in the layout of `CLIPVisionModelWithProjection`.
+
+    Raises:
+        KeyError: naming the first tensor that is needed and missing.
+    """
+    embeddings = "vision_model.embeddings"
+    return VisionSizes(
+        width=_size(shapes, f"{embeddings}.patch_embedding.weight", 0),
+        layers=_count(shapes, r"vision_model\.encoder\.layers\.(\d+)\."),
+        hidden_width=_size(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 0),
+        patch=_size(shapes, f"{embeddings}.patch_embedding.weight", 2),
+        positions=_size(shapes, f"{embeddings}.position_embedding.weight", 0),
+        projected_width=_size(shapes, "visual_projection.weight", 0),
+    )
+
+
 def unet_sizes(shapes: Mapping[str, tuple[int, ...]]) -> UNetSizes:
     """Sizes of a denoising network.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine import devices
 from engine.errors import ModelFileError
 from engine.models import architecture, files, layout, weights
+from engine.models.family import CLIP_G, CLIP_H, CLIP_L
 from engine.models.network import DiffusionModel
 from engine.models.text import ClipTextEncoder
 from engine.models.vae import AutoencoderVae
@@ -55,6 +56,10 @@ _LEFTOVERS = (
 _PART_LEFTOVERS = ("loss.", "model_ema.")
 _TEXT_LEFTOVERS = ("embeddings.position_ids", "logit_scale", "attn_mask")
 """The same within a part, after renaming."""
+
+
+TOWER_WIDTHS = {768: CLIP_L, 1024: CLIP_H, 1280: CLIP_G}
+"""D of published text transformers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +152,15 @@ def tower_part(tensors: Mapping[str, Tensor], tower: Tower) -> Mapping[str, Tens
     return _below(tensors, tower.prefix, "transformer.text_model.", "model.")
 
 
+def tower_name(tensors: Mapping[str, Tensor]) -> str:
+    """Which text transformer a file of its own holds: its width tells for published ones, else its layout."""
+    names = list(tensors)
+    table = next((name for name in names if name.endswith("token_embedding.weight")), None)
+    width = int(tensors[table].shape[-1]) if table else 0
+    is_projected = any(name.endswith(("text_projection", "text_projection.weight")) for name in names)
+    return TOWER_WIDTHS.get(width, CLIP_G if is_projected else CLIP_L)
+
+
 def text_tensors(found: Mapping[Tower, Mapping[str, Tensor]], file: str) -> dict[str, Tensor]:
     """The towers of a text encoder in module layout, names preceded by the name of their tower.
 
@@ -197,6 +211,7 @@ def model(
     file: str,
     device: torch.device,
     dtype: torch.dtype,
+    precision: str | None = None,
 ) -> DiffusionModel:
     """The diffusion model of `tensors`.
 
@@ -207,13 +222,17 @@ def model(
         file: Where it came from.
         device: Where to compute.
         dtype: What to compute in.
+        precision: Name of a narrower format that the numbers are rounded to.
 
     Raises:
         ModelFileError: if they do not make one.
     """
+    import torch
+
     sizes = _measured(architecture.unet_sizes, tensors, file, "denoising network")
     build = functools.partial(_unet, sizes, family.unet_heads)
-    filled = weights.fill(build, tensors, file=file, part="denoising network", device=device, dtype=dtype)
+    narrow = getattr(torch, precision) if precision else None
+    filled = weights.fill(build, tensors, file=file, part="denoising network", device=device, dtype=dtype, precision=narrow)
     vector = family.vector if sizes.vector_width else None
     return DiffusionModel(family.name, filled, family.schedule(tensors, marks), family.latent_format, sizes.in_channels, vector)
 

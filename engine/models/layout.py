@@ -237,3 +237,25 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             found[f"{layer}.{_OPEN_CLIP_BLOCK.get(part, part)}.{end}"] = tensor
     return found
+
+
+_VISION_ENDS = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "ln_pre.weight": "pre_layrnorm.weight",
+    "ln_pre.bias": "pre_layrnorm.bias",
+    "ln_post.weight": "post_layernorm.weight",
+    "ln_post.bias": "post_layernorm.bias",
+}
+
+
+def vision_from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A vision transformer in the layout of OpenCLIP (names without `visual.`), in that of transformers."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in from_open_clip(tensors).items():
+        if name == "proj":
+            found["visual_projection.weight"] = tensor.T.contiguous()
+        else:
+            found[f"vision_model.{_VISION_ENDS.get(name, name)}"] = tensor
+    return found

@@ -15,6 +15,7 @@ from engine.result import tensors_of
 from engine.schema import MISSING, Input, Kind, node
 from engine.types import Cond, Conditioning, Image, Latent, Mask, Svg
 from engine.validate import _coerced
+from tests.contracts import parts
 from tests.parity.reference import Reference
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SMALL: dict[str, Any] = {"steps": 2, "width": 64, "height": 64, "x": 0, "y": 0, 
 """Values for the ports of these names, so that every call is quick."""
 
 FITTING: dict[str, dict[str, Any]] = {
+    "DualCLIPLoader": {"clip_name1": "l.safetensors", "clip_name2": "g.safetensors"},
     "ConditioningSetAreaPercentage": {"width": 0.5, "height": 0.5},
     "LatentOperationSharpen": {"sharpen_radius": 3},
     "StringSubstring": {"start": 1, "end": 3},
@@ -84,6 +86,13 @@ SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
     "CLIP": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("CLIP", "CLIP")),
     "VAE": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("VAE", "VAE")),
     "SVG": ("GiveSvg", {}, Link("SVG")),
+    "CLIP_VISION": ("CLIPVisionLoader", {"clip_name": "vision.safetensors"}, Link("CLIP_VISION")),
+    "CLIP_VISION_OUTPUT": (
+        "CLIPVisionEncode",
+        {"clip_vision": Link("CLIP_VISION"), "image": Link("IMAGE"), "crop": "center"},
+        Link("CLIP_VISION_OUTPUT"),
+    ),
+    "STYLE_MODEL": ("StyleModelLoader", {"style_model_name": "style.safetensors"}, Link("STYLE_MODEL")),
     "LATENT_OPERATION": ("LatentOperationSharpen", {"sharpen_radius": 3}, Link("LATENT_OPERATION")),
     "SIGMAS": ("KarrasScheduler", {"steps": 2}, Link("SIGMAS")),
     "SAMPLER": ("KSamplerSelect", {"sampler_name": "euler"}, Link("SAMPLER")),
@@ -103,6 +112,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     for folder in ("vae", "diffusers"):
         (models / folder).mkdir(exist_ok=True)
     shutil.copyfile(models / "checkpoints" / "sd15_tiny.safetensors", models / "vae" / "tiny.safetensors")
+    (models / "diffusion_models").symlink_to(models / "checkpoints")
+    parts.write(models)
     catalog = NODES | Catalog([give_image, give_mask, give_latent, give_conditioning, give_svg])
     inputs, output = tmp_path_factory.mktemp("input"), tmp_path_factory.mktemp("output")
     for picture in (reference.folder / "assets").glob("*.png"):
@@ -128,6 +139,8 @@ def given(kind: Kind, port: Input, engine: Engine) -> Any:
     fitting = {**SMALL, **FITTING.get(kind.id, {})}
     if port.type in SOURCES:
         return SOURCES[port.type][2]
+    if port.name in FITTING.get(kind.id, {}):
+        return FITTING[kind.id][port.name]
     options = port.options(engine.folders)
     if options is not None:
         preferred = [o for o in options if o.startswith(("sd15_tiny.", "sd15_tiny_kohya", "pattern_64", "euler", "normal"))]

@@ -18,7 +18,21 @@ OWN: frozenset[str] = frozenset()
 """Kinds that the field has no name for."""
 
 FILE_PORTS = frozenset(
-    {"ckpt_name", "vae_name", "lora_name", "model_path", "image", "control_net_name", "latent", "model_name"}
+    {
+        "ckpt_name",
+        "vae_name",
+        "lora_name",
+        "model_path",
+        "image",
+        "control_net_name",
+        "unet_name",
+        "clip_name",
+        "clip_name1",
+        "clip_name2",
+        "style_model_name",
+        "latent",
+        "model_name",
+    }
 )
 
 

@@ -44,6 +44,8 @@ def encode_text(
 ) -> Conditioning:
     """Encode a prompt for a diffusion model.
 
+    Differs: a textual inversion of another family is an error; the reference leaves it out.
+
     Args:
         text: The prompt. `(words:1.2)` weighs words, `embedding:name` inserts a textual inversion.
         clip: The text encoder of the model.

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import devices
-from engine.errors import OutOfMemory, WeftError
+from engine.errors import ModelFileError, OutOfMemory, WeftError
 from engine.models import embedding, prompt, tokenizer
+from engine.models.detect import TITLES
 from engine.types import Cond, Conditioning
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ClipTextEncoder:
     @property
     def width(self) -> int:
         """D of the context that it makes."""
-        return sum(self._shape(tower, WORD_TABLE)[1] for tower in self.towers)
+        return sum(self._width(tower) for tower in self.towers)
 
     @property
     def network(self) -> Any:
@@ -107,7 +108,7 @@ class ClipTextEncoder:
             tower's first chunk, float32 on the CPU.
 
         Raises:
-            ModelFileError: if an embedding's file cannot be read.
+            ModelFileError: if an embedding's file cannot be read, or its vectors are as wide as those of no tower.
             OutOfMemory: if the device has no room for the pass.
         """
         import torch
@@ -146,6 +147,9 @@ class ClipTextEncoder:
             hidden = torch.where(weights == 1.0, hidden, empty + (hidden - empty) * weights)
         return hidden.reshape(1, -1, hidden.shape[2]), pooled[:1]
 
+    def _width(self, tower: Tower) -> int:
+        return self._shape(tower, WORD_TABLE)[1]
+
     def _shape(self, tower: Tower, name: str) -> tuple[int, ...]:
         return tuple(self.weights.tensors[f"{tower.name}.{name}"].shape)
 
@@ -176,11 +180,18 @@ class ClipTextEncoder:
         if path is None:
             _log.warning("the prompt names the embedding %r, which is in no embeddings folder; it is left out", name)
             return rest
-        vectors, width = embedding.vectors(path, encoder=tower.name), self._shape(tower, WORD_TABLE)[1]
-        if vectors.shape[1] != width:
-            _log.warning(
-                "the embedding %r is left out: its vectors are %d wide, the text encoder's %d", name, vectors.shape[1], width
+        found = {t: embedding.vectors(path, encoder=t.name) for t in self.towers}
+        if not any(vectors.shape[1] == self._width(t) for t, vectors in found.items()):
+            given = " and ".join(str(width) for width in dict.fromkeys(vectors.shape[1] for vectors in found.values()))
+            wanted = " and ".join(str(self._width(t)) for t in self.towers)
+            msg = (
+                f"cannot use the embedding {name!r}: its vectors are {given} wide, and the text encoder of"
+                f" {TITLES[self.family]} reads {wanted}; use one that was trained for this family"
             )
+            raise ModelFileError(msg, file=str(path))
+        vectors = found[tower]
+        if vectors.shape[1] != self._width(tower):
+            _log.warning("the embedding %r has no vectors for the text encoder %s, which does without", name, tower.name)
             return rest
         return (tuple(vectors), *rest)
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from engine.errors import ModelFileError, WeftError
 from engine.folders import Folders
-from engine.models import embedding, embedding_finder
+from engine.models import embedding, embedding_finder, load_checkpoint
 
 REFERENCE = Reference.find()
 ENCODED = [
@@ -149,14 +149,50 @@ def test_an_unknown_embedding_is_left_out_with_a_warning(name, tiny, folders, ca
     assert name in caplog.text
 
 
-def test_an_embedding_of_another_width_is_left_out_with_a_warning(tiny, folders, caplog):
+def test_an_embedding_of_another_width_is_refused(tiny, folders):
     save_file({"emb_params": torch.zeros(1, 768)}, folders.of("embeddings")[0] / "x.safetensors")
 
-    with caplog.at_level(logging.WARNING):
-        got = _tokens(tiny, "a embedding:x cat", folders)
+    with pytest.raises(ModelFileError, match="768 wide, and the text encoder of Stable Diffusion 1 reads 64; use one"):
+        _tokens(tiny, "a embedding:x cat", folders)
 
-    assert torch.equal(got, tiny.text_encoder.encode("a cat").entries[0].tokens)
-    assert "768 wide" in caplog.text
+
+@pytest.fixture(scope="module")
+def xl():
+    return load_checkpoint(Reference.find().models() / "checkpoints" / "sdxl_tiny.safetensors", device="cpu", dtype="float32")
+
+
+def _tables(xl):
+    return {name: xl.text_encoder.weights.tensors[f"{name}.embeddings.token_embedding.weight"] for name in ("clip_l", "clip_g")}
+
+
+@pytest.mark.parametrize("words", [[2368], [320, 2368]], ids=["one vector", "two vectors"])
+def test_each_text_encoder_takes_its_own_vectors(words, xl, folders):
+    saved = {name: table[words].clone() for name, table in _tables(xl).items()}
+    save_file(saved, folders.of("embeddings")[0] / "x.safetensors")
+
+    got = _tokens(xl, "embedding:x sits", folders)
+
+    expected = {1: "cat sits", 2: "a cat sits"}[len(words)]
+    assert torch.equal(got, xl.text_encoder.encode(expected).entries[0].tokens)
+
+
+@pytest.mark.parametrize("name", ["clip_l", "clip_g"])
+def test_vectors_for_one_text_encoder_are_left_out_of_the_other_with_a_warning(name, xl, folders, caplog):
+    save_file({name: _tables(xl)[name][2368:2369].clone()}, folders.of("embeddings")[0] / "x.safetensors")
+
+    got = _tokens(xl, "a embedding:x sits", folders)
+
+    other = {"clip_l": "clip_g", "clip_g": "clip_l"}[name]
+    expected = xl.text_encoder.encode({name: "a cat sits", other: "a sits"}).entries[0].tokens
+    assert torch.equal(got, expected)
+    assert f"no vectors for the text encoder {other}, which does without" in caplog.text
+
+
+def test_vectors_for_neither_text_encoder_are_refused(xl, folders):
+    save_file({"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)}, folders.of("embeddings")[0] / "x.safetensors")
+
+    with pytest.raises(ModelFileError, match="768 and 1280 wide, and the text encoder of SDXL reads 64 and 128"):
+        _tokens(xl, "embedding:x", folders)
 
 
 def test_a_file_without_vectors_is_no_embedding(tmp_path):

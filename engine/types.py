@@ -139,15 +139,15 @@ class LatentFormat:
 
     Attributes:
         channels: C of a latent.
-        scale: Factor, unitless.
-        shift: Offset, in VAE units.
+        scale: Factor, unitless; one for each channel, or one for all.
+        shift: Offset, in VAE units; one for each channel, or one for all.
         factor: Pixels of a picture for each latent cell, along one side.
         rgb: [C][3] linear map from model space to RGB in -1..1, for cheap previews; None if unknown.
     """
 
     channels: int = 4
-    scale: float = 0.18215
-    shift: float = 0.0
+    scale: float | tuple[float, ...] = 0.18215
+    shift: float | tuple[float, ...] = 0.0
     factor: int = 8
     rgb: tuple[tuple[float, float, float], ...] | None = None
 
@@ -214,8 +214,11 @@ class Model(Protocol):
     def with_rules(self, rules: Rules) -> Model:
         """This model with rules of guidance after those that it has."""
 
-    def with_schedule(self, schedule: NoiseSchedule) -> Model:
-        """This model sampled over other noise levels, or with its output read in another way."""
+    def with_schedule(self, schedule: NoiseSchedule, *, latent_format: LatentFormat | None = None) -> Model:
+        """This model sampled over other noise levels, with its output read in another way, or latents of another scale."""
+
+    def with_dtype(self, dtype: torch.dtype) -> Model:
+        """This model with its weights brought to another number format, to compute in that."""
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ MODULES = (
     "samplers",
     "sigmas",
     "guidance",
+    "model_sampling",
     "latent",
     "latent_batch",
     "latent_math",

@@ -83,9 +83,13 @@ class DiffusionModel:
         """This model with rules of guidance after those that it has."""
         return replace(self, rules=self.rules.then(rules))
 
-    def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
-        """This model sampled over other noise levels, or with its output read in another way."""
-        return replace(self, schedule=schedule)
+    def with_schedule(self, schedule: NoiseSchedule, *, latent_format: LatentFormat | None = None) -> DiffusionModel:
+        """This model sampled over other noise levels, with its output read in another way, or latents of another scale."""
+        return replace(self, schedule=schedule, latent_format=latent_format or self.latent_format)
+
+    def with_dtype(self, dtype: torch.dtype) -> DiffusionModel:
+        """This model with its weights brought to another number format, to compute in that."""
+        return self if dtype == self.dtype else replace(self, weights=self.weights.with_dtype(dtype))
 
     def with_hook(self, hook: Hook) -> DiffusionModel:
         """This model with `hook` after those that it has."""

@@ -116,6 +116,10 @@ class Weights:
             raise WeftError(msg)
         return replace(self, patches=(*self.patches, patch))
 
+    def with_dtype(self, dtype: torch.dtype) -> Weights:
+        """These weights in another number format; the patches stay."""
+        return replace(self, tensors={name: tensor.to(dtype) for name, tensor in self.tensors.items()})
+
     def value(self, name: str) -> Tensor:
         """One weight with the patches applied, in order: float32, on the device of the tensors; not to be written to."""
         weight = self.tensors[name].float()

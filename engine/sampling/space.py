@@ -30,12 +30,19 @@ def to_model_space(latent: Tensor, latent_format: LatentFormat) -> Tensor:
     """The latent as the network sees it, (latent - shift) * scale; an all-zero latent means "nothing" and stays zero."""
     if latent_format.shift and not torch.count_nonzero(latent):
         return latent
-    return (latent - latent_format.shift) * latent_format.scale
+    return (latent - _per_channel(latent_format.shift, latent)) * _per_channel(latent_format.scale, latent)
 
 
 def from_model_space(x: Tensor, latent_format: LatentFormat) -> Tensor:
     """The inverse of `to_model_space`: x / scale + shift, float32."""
-    return (x / latent_format.scale + latent_format.shift).float()
+    return (x / _per_channel(latent_format.scale, x) + _per_channel(latent_format.shift, x)).float()
+
+
+def _per_channel(numbers: float | tuple[float, ...], latent: Tensor) -> float | Tensor:
+    """A number for all channels as it is; several shaped to broadcast over `latent` [B, C, ...]."""
+    if isinstance(numbers, float | int):
+        return numbers
+    return torch.tensor(numbers, device=latent.device, dtype=latent.dtype).reshape(1, -1, *(1,) * (latent.ndim - 2))
 
 
 def rows(tensor: Tensor, count: int) -> Tensor:

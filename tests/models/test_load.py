@@ -15,6 +15,8 @@ from engine.types import Model, TextEncoder, Vae
 
 UNET, VAE, TEXT = checkpoint.UNET_PREFIX, checkpoint.VAE_PREFIX, sd1.FAMILY.towers[0].prefix
 
+CROSS_ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
 
 def _load(path, **options):
     return load_checkpoint(path, device="cpu", dtype="float32", **options)
@@ -277,3 +279,17 @@ def test_an_inpainting_model_reads_nine_channels_and_asks_for_them(tiny_tensors,
     assert made.shape == x.shape
     with pytest.raises(WeftError, match="InpaintModelConditioning"):
         loaded.model.denoised(x, sigma, tokens, extra={})
+
+
+def test_a_model_can_compute_in_another_format(tiny):
+    """bfloat16 keeps 8 bits, so the answer moves by about a hundredth; the model it came from stays as it is."""
+    half = tiny.model.with_dtype(torch.bfloat16)
+    x, sigma = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.ones(1)
+    tokens = torch.zeros(1, 77, tiny.model.weights.tensors[CROSS_ATTENTION].shape[1])
+
+    whole, rounded = (model.denoised(x, sigma, tokens, extra={}) for model in (tiny.model, half))
+
+    assert (half.dtype, tiny.model.dtype, rounded.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    assert not torch.equal(whole, rounded)
+    assert float((whole - rounded).norm() / whole.norm()) < 0.05
+    assert tiny.model.with_dtype(torch.float32) is tiny.model

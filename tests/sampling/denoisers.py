@@ -78,8 +78,11 @@ class ContextModel:
     def with_rules(self, rules: Rules) -> Self:
         return replace(self, rules=self.rules.then(rules))
 
-    def with_schedule(self, schedule: NoiseSchedule) -> Self:
-        return replace(self, schedule=schedule)
+    def with_schedule(self, schedule: NoiseSchedule, *, latent_format: LatentFormat | None = None) -> Self:
+        return replace(self, schedule=schedule, latent_format=latent_format or self.latent_format)
+
+    def with_dtype(self, dtype: torch.dtype) -> Self:
+        return replace(self, dtype=dtype)
 
     def prepared(self, entry: Cond, **_: object) -> Cond:
         return entry

@@ -10,8 +10,8 @@ import torch
 
 from engine.sampling import schedulers
 from engine.sampling.names import SCHEDULER_NAMES
-from engine.sampling.schedule import DiscreteSchedule
-from engine.types import NoiseSchedule
+from engine.sampling.schedule import ContinuousSchedule, DiscreteSchedule
+from engine.types import LatentFormat, NoiseSchedule
 
 GOLDEN = {
     "normal": "14.6146 7.8399 4.6092 2.9183 1.9502 1.3449 0.9324 0.6250 0.3687 0.0292",
@@ -230,3 +230,100 @@ def test_steps_are_divided_within_limits():
     assert late == pytest.approx([6.0, 8.0 - 4.0 * math.sqrt(3) / 2])
     assert early == pytest.approx([8.0 - 4.0 * (1 - math.sqrt(3) / 2), 6.0])
     assert len(schedulers.extended(torch.empty(0), 2, -1.0, 0.0)) == 0
+
+
+@pytest.mark.parametrize("data", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("prediction", "output"),
+    [
+        ("eps", lambda clean, noise, x, sigma, data: noise),
+        ("x0", lambda clean, noise, x, sigma, data: clean),
+        ("img_to_img", lambda clean, noise, x, sigma, data: clean),
+        ("rflow", lambda clean, noise, x, sigma, data: noise - clean),
+        ("v", lambda clean, noise, x, sigma, data: (data**2 * noise - sigma * clean) / data / (sigma**2 + data**2) ** 0.5),
+        ("edm", lambda clean, noise, x, sigma, data: (sigma * clean - data**2 * noise) / data / (sigma**2 + data**2) ** 0.5),
+    ],
+)
+def test_an_output_without_error_stands_for_the_clean_latent(prediction, output, data):
+    generator = torch.Generator().manual_seed(2)
+    clean, noise = torch.randn(2, 2, 4, 8, 8, generator=generator).unbind()
+    schedule = ContinuousSchedule(0.01, 100.0, prediction, data)
+    for sigma in (0.1, 1.0, 30.0):
+        level = torch.full((2,), sigma)
+        x = schedule.noised(noise, level, clean)
+
+        result = schedule.denoised(output(clean, noise, x, sigma, data), level, x)
+
+        torch.testing.assert_close(result, clean, atol=1e-4, rtol=1e-3)
+
+
+def test_the_networks_of_karras_are_read_as_diffusers_reads_them():
+    from diffusers import EDMEulerScheduler
+
+    theirs = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5)
+    ours = ContinuousSchedule(0.002, 80.0, "edm", 0.5)
+    x, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2)).unbind()
+    for sigma in (0.01, 1.0, 50.0):
+        level = torch.tensor(sigma)
+        torch.testing.assert_close(ours.network_input(x, level), theirs.precondition_inputs(x, level))
+        torch.testing.assert_close(ours.denoised(output, level, x), theirs.precondition_outputs(x, output, level))
+        torch.testing.assert_close(ours.timestep(level), theirs.precondition_noise(level).reshape(()))
+
+
+def test_consistency_models_are_read_as_diffusers_reads_them():
+    from diffusers import LCMScheduler
+
+    theirs = LCMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    ours = DiscreteSchedule.scaled_linear("lcm").every(20)
+    assert ours.timestep(ours.sigmas).tolist() == list(range(19, 1000, 20))
+    torch.testing.assert_close(ours.sigma(torch.tensor([19.0, 999.0])), ours.sigmas[[0, -1]])
+    x, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2)).unbind()
+    for timestep in (19, 499, 999):
+        level = ours.sigma(torch.tensor(float(timestep)))
+        skip, out = theirs.get_scalings_for_boundary_condition_discrete(timestep)
+        torch.testing.assert_close(ours.denoised(output, level, x), skip * x + out * (x - level * output))
+
+
+def test_a_distilled_schedule_spans_the_same_way():
+    whole, few = DiscreteSchedule.scaled_linear(), DiscreteSchedule.scaled_linear().every(20)
+
+    assert len(few.sigmas) == 50
+    assert few.sigma_max == whole.sigma_max
+    assert few.percent_to_sigma(0.5) == pytest.approx(whole.percent_to_sigma(0.5), rel=1e-3)
+
+
+@pytest.mark.parametrize("time", ["log", "angle", "flow"])
+def test_continuous_timesteps_and_levels_are_inverse(time):
+    schedule = ContinuousSchedule(0.002, 120.0, "v", time=time)
+
+    assert len(schedule.sigmas) == 1000
+    assert (schedule.sigma_min, schedule.sigma_max) == pytest.approx((0.002, 120.0), rel=1e-5)
+    torch.testing.assert_close(schedule.sigma(schedule.timestep(schedule.sigmas)), schedule.sigmas, rtol=2e-3, atol=1e-6)
+    assert isinstance(schedule, NoiseSchedule)
+
+
+def test_continuous_levels_fall_evenly_in_their_logarithm():
+    schedule = ContinuousSchedule(0.01, 100.0, "eps")
+
+    assert schedule.percent_to_sigma(0.5) == pytest.approx(1.0)
+    assert schedule.percent_to_sigma(0.0) > 1e6
+    assert schedule.percent_to_sigma(1.0) == 0.0
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0)])
+def test_a_range_of_levels_that_does_not_fall_is_an_error(lowest, highest):
+    with pytest.raises(ValueError, match="cannot sample from noise level"):
+        ContinuousSchedule(lowest, highest, "eps")
+
+
+def test_latents_may_be_scaled_channel_by_channel():
+    from engine.sampling.space import from_model_space, to_model_space
+
+    latent = torch.randn(2, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    form = LatentFormat(channels=2, scale=(0.5, 0.25), shift=(1.0, -2.0))
+
+    scaled = to_model_space(latent, form)
+
+    torch.testing.assert_close(scaled[:, 1], (latent[:, 1] + 2.0) * 0.25)
+    torch.testing.assert_close(from_model_space(scaled, form), latent)
+    assert not to_model_space(torch.zeros(1, 2, 3, 3), form).any()

@@ -223,7 +223,7 @@ def variations(
         FormatError: if a workflow is none.
         WeftError: if an edit names what a workflow does not have, or repetitions would be the same for want of a seed.
     """
-    sources = [(_name(workflow, i), load(workflow)) for i, workflow in enumerate(workflows, 1)]
+    sources = [(_name(workflow, i), load(workflow, catalog)) for i, workflow in enumerate(workflows, 1)]
     names = _distinct([name for name, _ in sources])
     columns = {place: list(zip(values, _labels(values), strict=True)) for place, values in (grid or {}).items()}
     is_seed_known = len(sources) == 1 and not any(_is_seed(place) for place in [*columns, *(p for job in jobs for p in job)])

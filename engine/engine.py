@@ -119,7 +119,7 @@ class Engine:
         self._forget()
 
     def _forget(self) -> None:
-        self._reader = Reader()
+        self._reader = Reader(self.catalog)
         self._last: Checked | None = None
         self._keys: dict[str, bytes] | None = None
         self._stale: set[str] | None = None
@@ -357,11 +357,21 @@ class _Documents(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """The document called `name`."""
+        if name == "workflow":
+            return self._page_document()
         if name != "prompt":
             return self._checked.graph.extra[name]
         if self._prompt is None:
             self._prompt = write_api(_as_run(self._checked, self._catalog))
         return self._prompt
+
+    def _page_document(self) -> Any:
+        """The document in the page's own format, with the values of this run."""
+        from engine.formats.ui import is_ui
+        from engine.formats.ui_write import updated
+
+        document = self._checked.graph.extra["workflow"]
+        return (updated(document, self._checked.graph, self._catalog) or document) if is_ui(document) else document
 
     def __iter__(self) -> Iterator[str]:
         """The names of the documents."""

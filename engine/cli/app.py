@@ -8,6 +8,7 @@ import engine
 from engine.cli.batch import batch
 from engine.cli.catalogue import models, nodes, schema
 from engine.cli.complete import completion
+from engine.cli.convert import convert
 from engine.cli.doctor import doctor
 from engine.cli.explain import explain
 from engine.cli.run import run
@@ -23,5 +24,5 @@ def weft() -> None:
     """
 
 
-for command in (run, batch, validate, explain, nodes, schema, models, doctor, completion):
+for command in (run, batch, validate, explain, convert, nodes, schema, models, doctor, completion):
     weft.add_command(command)

@@ -70,7 +70,7 @@ def _graph(context: click.Context) -> Graph:
     # An option that still lacks its value leaves all arguments unparsed.
     file = next((name for name in [*named, *context.args] if Path(name).is_file()), None)
     try:
-        return load(file) if file is not None else Graph()
+        return load(file, _settings(context.params).catalog()) if file is not None else Graph()
     except FormatError:
         return Graph()
 

@@ -39,8 +39,8 @@ def explain(
     from engine.formats.files import load
 
     source = "standard input" if file == "-" else file
-    graph = load(file)
     with options.engine(options.settings(given)) as engine:
+        graph = load(file, engine.catalog)
         graph = options.edited(graph, engine.catalog, sets, seed)
         try:
             plan = engine.explain(graph, targets or None)

@@ -60,8 +60,8 @@ def run(file: str, sets: tuple[str, ...], seed: int | None, targets: tuple[str, 
     json_output = not is_terminal(sys.stdout) if as_json is None else as_json
     chosen = options.settings(given)
     source = "standard input" if file == "-" else file
-    graph = load(file)
     with options.engine(chosen) as engine:
+        graph = load(file, engine.catalog)
         graph = options.edited(graph, engine.catalog, sets, seed)
         requests = _requests(graph, engine, saves)
         try:

@@ -29,7 +29,7 @@ def validate(files: tuple[str, ...], *, as_json: bool, **given: Any) -> int:
     for file in files:
         source = "standard input" if file == "-" else file
         try:
-            graph = load(file)
+            graph = load(file, catalog)
         except FormatError as error:
             bad += 1
             if as_json:

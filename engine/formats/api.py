@@ -176,7 +176,7 @@ def _node(node_id: str, record: Any, source: str, *, is_ours: bool) -> Node:
         ):
             return Node(kind, inputs, title, meta={"_meta": {"title": title}})  # as most are
     meta = {k: v for k, v in record.items() if k not in _KNOWN and k not in _DROPPED}
-    _check(meta, f"node {node_id!r}", source)
+    check_value(meta, f"node {node_id!r}", source)
     if not is_ours:
         meta = _copied(meta)
     if wrappers is not None:
@@ -224,7 +224,7 @@ def _value(value: Any, where: str, source: str, *, is_ours: bool) -> tuple[Any, 
             raise FormatError(msg, source=source)
         _check_text(node, where, source)
         return Link(node, int(slot)), None
-    _check(value, where, source)
+    check_value(value, where, source)
     if not is_ours:
         value = _copied(value)
     if type(value) is dict and "__value__" in value:
@@ -238,8 +238,8 @@ def _is_wrapped(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, dict) and "__value__" in value)
 
 
-def _check(value: Any, where: str, source: str) -> None:
-    """Refuse what nests too deeply, and texts that are none; memory grows with the depth, not with the size."""
+def check_value(value: Any, where: str, source: str) -> None:
+    """Refuse a parsed value that nests too deeply, and texts that are none; memory grows with the depth, not with the size."""
     above: list[Iterator[Any]] = []
     items: Iterator[Any] = iter((value,))
     while True:

@@ -6,6 +6,7 @@ Of a picture only the headers and the texts of its workflow are read, whatever i
 from __future__ import annotations
 
 import io
+import json
 import struct
 import sys
 import zlib
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.errors import FormatError
-from engine.formats.api import MAX_BYTES, is_api, parse_json, read_api
+from engine.formats.api import MAX_BYTES, is_api, parse_json, read_api, write_api
 from engine.graph import Graph, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engine.schema import Catalog
+
 _FORGET = 4  # remember nodes of at most this many workflows of the present size
+_FEW = 1000  # nodes that are remembered anyway
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_BYTES = 12  # RIFF, size, WEBP
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"comf"})  # ComfyUI's moving pictures have chunks of their own
@@ -33,7 +37,8 @@ _PIECE_BYTES = 1 << 20
 class Reader:
     """Reads workflows one after another; what did not change since the last comes back as the same objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog | None = None) -> None:
+        self._catalog = catalog
         self._content: bytes | dict[str, str] | None = None
         self._graph = Graph()
         self._known: dict[str, tuple[bytes, Node]] = {}
@@ -48,23 +53,30 @@ class Reader:
             return workflow
         if not isinstance(workflow, str | Path):
             try:
-                return _graph(dict(workflow), "workflow", self._known)
+                graph = _graph(dict(workflow), "workflow", self._catalog, self._known)
             except ValueError:  # it holds values that are no JSON: they cannot be remembered
-                return _graph(dict(workflow), "workflow")
+                return _graph(dict(workflow), "workflow", self._catalog)
+            self._forget(graph)
+            return graph
         source, content = _content(workflow)
         if content != self._content:
-            self._graph = _from_content(content, source, self._known)
+            self._graph = _from_content(content, source, self._catalog, self._known)
             self._content = content
-            if len(self._known) > _FORGET * len(self._graph):
-                self._known = {i: self._known[i] for i in self._graph.nodes if i in self._known}
+            self._forget(self._graph)
         return self._graph
 
+    def _forget(self, graph: Graph) -> None:
+        """Forget nodes of earlier workflows where they are many more than those of `graph`."""
+        if len(self._known) > _FORGET * max(len(graph), _FEW):
+            self._known = {i: self._known[i] for i in graph.nodes if i in self._known}
 
-def load(workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
+
+def load(workflow: Mapping[str, Any] | str | Path | Graph, catalog: Catalog | None = None) -> Graph:
     """A graph from whatever names a workflow.
 
     Args:
-        workflow: A parsed document, a path (`-` reads standard input), or a graph.
+        workflow: A parsed document in either format, a path (`-` reads standard input), or a graph.
+        catalog: The installed kinds: they say what the widget values of the page's own format mean.
 
     Raises:
         FormatError: if it is no workflow; the message names file and place.
@@ -73,27 +85,27 @@ def load(workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
         return workflow
     if isinstance(workflow, str | Path):
         source, content = _content(workflow)
-        return _from_content(content, source)
-    return _graph(dict(workflow), "workflow")
+        return _from_content(content, source, catalog)
+    return _graph(dict(workflow), "workflow", catalog)
 
 
-def loads(data: bytes | str, *, source: str = "workflow", known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
+def loads(data: bytes | str, catalog: Catalog | None = None, *, source: str = "workflow") -> Graph:
     """A graph from the bytes of a JSON, PNG or WebP file.
 
     Args:
         data: The bytes.
+        catalog: The installed kinds, see `load`.
         source: What to call them in errors.
-        known: Nodes of an earlier version, see `read_api`.
 
     Raises:
         FormatError: if they hold no workflow.
     """
     if isinstance(data, bytes):
         if data.startswith(_PNG):
-            return _from_content(png_texts(data, source=source), source, known)
+            return _from_content(png_texts(data, source=source), source, catalog)
         if _is_webp(data):
-            return _from_content(webp_texts(data, source=source), source, known)
-    return _graph(parse_json(data, source=source), source, known, is_ours=True)
+            return _from_content(webp_texts(data, source=source), source, catalog)
+    return _graph(parse_json(data, source=source), source, catalog, is_ours=True)
 
 
 def _content(workflow: str | Path) -> tuple[str, bytes | dict[str, str]]:
@@ -122,13 +134,20 @@ def _read(file: IO[bytes], source: str) -> bytes | dict[str, str]:
     return head + file.read(MAX_BYTES + 1 - len(head))
 
 
-def _from_content(content: bytes | dict[str, str], source: str, known: dict[str, tuple[bytes, Node]] | None = None) -> Graph:
+def _from_content(
+    content: bytes | dict[str, str],
+    source: str,
+    catalog: Catalog | None,
+    known: dict[str, tuple[bytes, Node]] | None = None,
+) -> Graph:
     if isinstance(content, bytes):
-        return _graph(parse_json(content, source=source), source, known, is_ours=True)
+        return _graph(parse_json(content, source=source), source, catalog, known, is_ours=True)
     if "prompt" not in content:
-        what = "only a workflow in the page's own format" if "workflow" in content else "no workflow"
-        msg = f"the picture carries {what}"
-        raise FormatError(msg, source=source)
+        if "workflow" not in content:
+            msg = "the picture carries no workflow"
+            raise FormatError(msg, source=source)
+        document = parse_json(content["workflow"], source=f"{source} (workflow)")
+        return _graph(document, source, catalog, known, is_ours=True)
     extra: dict[str, Any] = {}
     if "workflow" in content:
         extra["workflow"] = parse_json(content["workflow"], source=f"{source} (workflow)")
@@ -136,15 +155,40 @@ def _from_content(content: bytes | dict[str, str], source: str, known: dict[str,
     return read_api(document, source=source, extra=extra, known=known, is_ours=True)
 
 
-def _graph(document: Any, source: str, known: dict[str, tuple[bytes, Node]] | None = None, *, is_ours: bool = False) -> Graph:
+def _graph(
+    document: Any,
+    source: str,
+    catalog: Catalog | None,
+    known: dict[str, tuple[bytes, Node]] | None = None,
+    *,
+    is_ours: bool = False,
+) -> Graph:
     if isinstance(document, dict):
         inner = document.get("prompt")
         if "class_type" not in document and isinstance(inner, dict) and is_api(inner):
             return read_api(inner, source=source, known=known, is_ours=is_ours)  # the body of a request to a server
         if isinstance(document.get("nodes"), list) and "class_type" not in document:
-            msg = "this is a workflow in the page's own format; save it in the API format (Export (API)) to run it"
-            raise FormatError(msg, source=source)
+            return _page_graph(document if is_ours else _copied(document, source), source, catalog, known)
     return read_api(document, source=source, known=known, is_ours=is_ours)
+
+
+def _copied(document: dict[str, Any], source: str) -> Any:
+    """A copy of a document that others may edit."""
+    try:
+        return json.loads(json.dumps(document))
+    except (TypeError, ValueError, RecursionError) as cause:
+        msg = f"not a JSON document: {cause}"
+        raise FormatError(msg, source=source) from cause
+
+
+def _page_graph(
+    document: dict[str, Any], source: str, catalog: Catalog | None, known: dict[str, tuple[bytes, Node]] | None
+) -> Graph:
+    """The graph of a document in the page's own format; nodes that mean the same as before are the same objects."""
+    from engine.formats.ui import read_ui
+
+    graph = read_ui(document, catalog, source=source)
+    return read_api(write_api(graph), source=source, extra=graph.extra, known=known, is_ours=True)
 
 
 def png_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:

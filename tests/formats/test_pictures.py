@@ -56,8 +56,14 @@ def test_a_png_with_nan():
 
 
 def test_a_png_that_holds_only_the_other_format():
-    with pytest.raises(FormatError, match="only a workflow in the page's own format"):
-        loads(png(workflow=plain(WORKFLOW)))
+    document = {"nodes": [{"id": 7, "type": "A", "widgets_values_named": {"text": "x"}}], "links": []}
+    graph = loads(png(workflow=plain(document)))
+    assert (graph.nodes["7"].kind, graph.nodes["7"].inputs) == ("A", {"text": "x"})
+
+
+def test_a_png_that_holds_no_workflow():
+    with pytest.raises(FormatError, match="carries no workflow"):
+        loads(png())
 
 
 def test_a_png_whose_text_is_no_json():

@@ -149,6 +149,20 @@ class Folders:
                 return path
         return None
 
+    def place(self, key: str, name: str) -> Path:
+        """Where a new model file `name` of `key` belongs: in the first model root.
+
+        Raises:
+            WeftError: if there is no model root, or key or name are none of a model file.
+        """
+        if not self.models:
+            msg = f"there is no folder of your own for models to put {name} into; name one"
+            raise WeftError(msg)
+        if not key.replace("_", "").isalnum() or Path(name).suffix.lower() not in MODEL_EXTENSIONS:
+            msg = f"{key}/{name} is not the name of a model file"
+            raise WeftError(msg)
+        return confine(self.models[0] / key, name)
+
 
 def gather(
     models: Iterable[str | Path] = (),

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import CycleError, Problem, UnencodableValue, WeftError, WorkflowInvalid, cycle_message
 from engine.fingerprint import Bound, FileDigests, canonical
+from engine.folders import LEGACY_KEYS
 from engine.formats.api import MAX_NODES
+from engine.formats.model_links import model_links
 from engine.graph import Graph, Link, Mode, Node
 from engine.hints import Hints, short
 from engine.inactive import without_inactive
@@ -295,7 +297,7 @@ def check(
         message = f"the workflow has {len(graph.nodes):,} nodes; the limit is {MAX_NODES:,}"
         return Checked(graph, {}, (Problem("too-many-nodes", message),))
     effective = without_inactive(graph, catalog)
-    checker = _Checker(effective, catalog, folders, context or {})
+    checker = _Checker(effective, catalog, folders, context or {}, graph.extra)
     sound: dict[str, CheckedNode] = {}
     dynamic: list[str] = []
     for node_id, node in effective.items():
@@ -341,7 +343,7 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
         return previous.with_changes(graph, previous.nodes, previous.problems, stale)
     if len(previous.nodes) != len(old):
         return None  # muted or bypassed nodes change what links mean
-    checker = _Checker(new, catalog, folders, {})
+    checker = _Checker(new, catalog, folders, {}, graph.extra)
     nodes = dict(previous.nodes)
     same_links = True
     for node_id in todo:
@@ -394,8 +396,14 @@ class _Checker:
     """Checks nodes one by one and gathers problems."""
 
     def __init__(
-        self, nodes: Mapping[str, Node], catalog: Catalog, folders: Folders, context: Mapping[str, CheckedNode]
+        self,
+        nodes: Mapping[str, Node],
+        catalog: Catalog,
+        folders: Folders,
+        context: Mapping[str, CheckedNode],
+        documents: Mapping[str, Any],
     ) -> None:
+        self.documents = documents
         self.nodes = nodes
         self.catalog = catalog
         self.folders = folders
@@ -404,6 +412,7 @@ class _Checker:
         self.hints = Hints()
         self._ids = catalog.ids()
         self._listings: dict[FileChoice, tuple[str, ...]] = {}
+        self._links: dict[tuple[str, str], str] | None = None
 
     def node(self, node_id: str, node: Node) -> CheckedNode | None:
         """The checked node, or None if something about it is wrong."""
@@ -544,10 +553,24 @@ class _Checker:
             folders = ", ".join(str(p) for p in self.folders.of(port.files.folder))
             where = f"which is not in {folders}" if folders else f"but there is no folder {port.files.folder!r}"
             message = f"{name!r} names {short(value)}, {where}"
-            hint = self.hints.near(value, options) or (f"there are {len(options)} files" if options else "the folder is empty")
+            url = self._link_to(port.files.folder, value)
+            if url is not None:
+                details["url"] = url
+            hint = (
+                (f"download it from {url}" if url is not None else None)
+                or self.hints.near(value, options)
+                or (f"there are {len(options)} files" if options else "the folder is empty")
+            )
             self._report("missing-file", node_id, node, message, port=name, hint=hint, details=details)
             return value
         return path
+
+    def _link_to(self, folder: str, name: str) -> str | None:
+        """Where the document says that a model can be downloaded."""
+        if self._links is None:
+            links = model_links(self.documents.get("workflow"))
+            self._links = {(LEGACY_KEYS.get(link.folder, link.folder), link.name): link.url for link in links}
+        return self._links.get((folder, name))
 
     def _report(
         self,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli import OK, options
+from engine.cli import FAILED, OK, options
 from engine.cli.complete import kinds
-from engine.cli.console import Refused, counted, paint, sized, table
+from engine.cli.console import Refused, complain, counted, paint, sized, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,13 +145,24 @@ def schema(**given: Any) -> int:
 
 @click.command("models", short_help="List the model files that are found, and their families.")
 @click.argument("folder", required=False)
+@click.option("--for", "workflow", type=options.FILE, help="List the models that this workflow names instead.")
+@click.option("--download", is_flag=True, help="With --for: fetch those that are missing from the Hugging Face hub.")
 @options.as_json
 @options.places
-def models(folder: str | None, *, as_json: bool, **given: Any) -> int:
-    """List the model files that are found and what they are; only those of FOLDER (checkpoints, loras, ...) if given."""
+def models(folder: str | None, *, workflow: str | None, download: bool, as_json: bool, **given: Any) -> int:
+    """List the model files that are found and what they are; only those of FOLDER (checkpoints, loras, ...) if given.
+
+    With --for, list the models that a workflow in the page's own format names, whether they are here, and where they can be
+    downloaded.
+    """
     from engine.folders import LEGACY_KEYS, MODEL_FOLDERS
 
     folders = options.settings(given).folders()
+    if workflow is not None:
+        return _named(workflow, folders, download=download, as_json=as_json)
+    if download:
+        msg = "--download needs --for FILE: the workflow says what to download"
+        raise Refused(msg)
     wanted = tuple(dict.fromkeys([*MODEL_FOLDERS, *folders.extra, *folders.first]))
     if folder is not None:
         folder = LEGACY_KEYS.get(folder, folder)
@@ -172,6 +183,42 @@ def models(folder: str | None, *, as_json: bool, **given: Any) -> int:
     ]
     print(table(rows, head=("folder", "name", "size", "what it is"), right=(2,)))
     return OK
+
+
+def _named(workflow: str, folders: Folders, *, download: bool, as_json: bool) -> int:
+    """List, or fetch, the models that a workflow names."""
+    from engine.errors import WeftError
+    from engine.folders import LEGACY_KEYS
+    from engine.formats.files import load
+    from engine.formats.model_links import model_links
+    from engine.models import download_file
+
+    failed = False
+    records = []
+    for link in model_links(load(workflow).extra.get("workflow")):
+        key = LEGACY_KEYS.get(link.folder, link.folder)
+        record: dict[str, Any] = {"folder": key, "name": link.name, "state": "missing", "url": link.url}
+        try:
+            if folders.find(key, link.name) is not None:
+                record["state"] = "here"
+            elif download:
+                target = folders.place(key, link.name)
+                print(f"{link.url} -> {target}", file=sys.stderr)
+                download_file(link.url, target, sha256=link.sha256)
+                record["state"] = "downloaded"
+        except WeftError as error:
+            failed = True
+            record["state"] = "failed"
+            complain(str(error))
+        records.append(record)
+    if as_json:
+        print(json.dumps(records, ensure_ascii=False, indent=2))
+    elif records:
+        rows = [(r["folder"], r["name"], r["state"], r["url"]) for r in records]
+        print(table(rows, head=("folder", "name", "state", "where it can be downloaded")))
+    else:
+        print("the workflow does not say where its models can be downloaded", file=sys.stderr)
+    return FAILED if failed else OK
 
 
 def _model(folders: Folders, key: str, name: str) -> dict[str, Any]:

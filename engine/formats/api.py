@@ -30,7 +30,9 @@ MAX_NODES = 10_000
 MAX_DEPTH = 64
 """How deep arrays and objects may nest."""
 
-_MARSHAL_VERSION = 2  # the last without references between objects: equal records have equal bytes, and `1` is not `1.0`
+MARSHAL_VERSION = 2
+"""The last without references between objects: equal values have equal bytes, and `1` is not `1.0`."""
+
 _NEW = tuple.__new__  # a Link without the detour through its constructor: half of the time of reading a link
 _KNOWN = frozenset({"class_type", "inputs"})
 _DROPPED = frozenset({"is_changed"})  # written by servers for themselves; trusting it would skip work that is due
@@ -107,7 +109,7 @@ def read_api(
         if not node_id.isascii():
             _check_text(node_id, f"the id of node {node_id!r}", source)
         if known is not None:
-            raw = marshal.dumps(record, _MARSHAL_VERSION)
+            raw = marshal.dumps(record, MARSHAL_VERSION)
             before = known.get(node_id)
             if before is not None and before[0] == raw:
                 nodes[node_id] = before[1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import marshal
 import struct
 import sys
 import zlib
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.errors import FormatError
-from engine.formats.api import MAX_BYTES, is_api, parse_json, read_api, write_api
-from engine.graph import Graph, Node
+from engine.formats.api import MARSHAL_VERSION, MAX_BYTES, is_api, parse_json, read_api
+from engine.graph import Graph, Link, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,7 +189,17 @@ def _page_graph(
     from engine.formats.ui import read_ui
 
     graph = read_ui(document, catalog, source=source)
-    return read_api(write_api(graph), source=source, extra=graph.extra, known=known, is_ours=True)
+    if known is None:
+        return graph
+    nodes: dict[str, Node] = {}
+    for node_id, node in graph.nodes.items():
+        inputs = {n: tuple(v) if type(v) is Link else v for n, v in node.inputs.items()}
+        raw = marshal.dumps((node.kind, node.title, inputs), MARSHAL_VERSION)
+        before = known.get(node_id)
+        if before is None or before[0] != raw:
+            known[node_id] = before = raw, node
+        nodes[node_id] = before[1]
+    return Graph(nodes, graph.extra)
 
 
 def png_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:

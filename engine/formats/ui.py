@@ -229,19 +229,21 @@ def _wire(found: Any, where: str, source: str) -> tuple[str, Wire]:
 
 
 def _slot(found: Any, where: str, source: str) -> Slot:
-    record = _object(found, f"{where}: a slot", source)
-    name, type_, link, widget = (record.get(member) for member in ("name", "type", "link", "widget"))
+    if not isinstance(found, dict):
+        msg = f"{where}: a slot: not an object"
+        raise FormatError(msg, source=source)
+    name, type_, link, widget = found.get("name"), found.get("type"), found.get("link"), found.get("widget")
     if not isinstance(name, str):
         msg = f"{where}: a slot has no name"
         raise FormatError(msg, source=source)
-    kind = ",".join(map(str, type_)) if isinstance(type_, list) else str(type_)
-    shown = widget.get("name") if isinstance(widget, dict) else None
-    return Slot(
-        name,
-        kind,
-        None if link is None else _id(link, f"{where}: the link of slot {name!r}", source),
-        shown if isinstance(shown, str) else (name if isinstance(widget, dict) else None),
-    )
+    if type(type_) is not str:
+        type_ = ",".join(map(str, type_)) if isinstance(type_, list) else str(type_)
+    if link is not None:
+        link = str(link) if type(link) is int else _id(link, f"{where}: the link of slot {name!r}", source)
+    if widget is not None:
+        shown = widget.get("name") if isinstance(widget, dict) else None
+        widget = shown if isinstance(shown, str) else (name if isinstance(widget, dict) else None)
+    return Slot(name, type_, link, widget)
 
 
 def _group_nodes(document: Mapping[str, Any], source: str) -> dict[str, Level]:
@@ -332,6 +334,7 @@ class _Flattener:
     def __init__(self, document: Mapping[str, Any], catalog: Catalog | None, source: str) -> None:
         self.catalog = catalog
         self.source = source
+        self.layouts: dict[str, widgets.Layout | None] = {}
         self.root, self.definitions = levels(document, source=source)
 
     def flatten(self) -> dict[str, Node]:
@@ -404,14 +407,16 @@ class _Flattener:
             elif found is not None:
                 inputs[slot.name] = found
         for name, value in inputs.items():
-            if isinstance(value, list | dict):
+            if type(value) in _CHECKED and not (type(value) is str and value.isascii()):
                 check_value(value, f"input {name!r} of node {scope.path}{part.id}", self.source)
         title = part.record.get("title")
         is_plain = not isinstance(title, str) or title == part.type
         return Node(part.type, inputs, "" if is_plain else str(title))
 
     def _widget_values(self, scope: _Scope, part: Part) -> dict[str, Any]:
-        layout = widgets.layout(part.type, self.catalog)
+        if part.type not in self.layouts:
+            self.layouts[part.type] = widgets.layout(part.type, self.catalog)
+        layout = self.layouts[part.type]
         named = part.record.get("widgets_values_named")
         values = named if isinstance(named, dict) else part.values
         shown = [slot.widget for slot in part.inputs if slot.widget is not None]
@@ -469,6 +474,7 @@ class _Flattener:
         return None
 
 
+_CHECKED = frozenset({str, list, dict})
 _PAGE_ONLY = ("control_after_generate", "control_filter_list", "upload", "$$")
 
 

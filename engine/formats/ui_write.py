@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.errors import FormatError
 from engine.formats import widgets
+from engine.formats.api import MARSHAL_VERSION
 from engine.formats.ui import Level, Part, is_ui, levels, read_ui
 from engine.graph import Graph, Link, Mode, Node
 from engine.schema import MISSING
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from engine.schema import Catalog, Kind
 
-_MARSHAL_VERSION = 2  # equal values have equal bytes, and `1` is not `1.0`
 _COLUMN_GAP, _ROW_GAP = 60, 50
 _WIDTH, _WIDE = 300, 400
 _HEAD, _SLOT_HEIGHT, _WIDGET_HEIGHT, _TEXT_HEIGHT = 40, 20, 26, 110
@@ -89,7 +89,7 @@ def _equal(one: Any, other: Any) -> bool:
     if one is other or type(one) is not type(other) or type(one) is Link:
         return one == other and type(one) is type(other)
     try:
-        return marshal.dumps(one, _MARSHAL_VERSION) == marshal.dumps(other, _MARSHAL_VERSION)
+        return marshal.dumps(one, MARSHAL_VERSION) == marshal.dumps(other, MARSHAL_VERSION)
     except ValueError:  # a value that is no JSON
         return False
 

@@ -43,6 +43,7 @@ __all__ = [
     "Detected",
     "apply_lora",
     "detect",
+    "download_file",
     "download_repo",
     "embedding_finder",
     "load_checkpoint",
@@ -334,6 +335,17 @@ def _networks(model: Model, other: Model) -> tuple[DiffusionModel, DiffusionMode
         msg = f"cannot merge {model!r} and {other!r}: they hold no weights that could be mixed"
         raise UnsupportedModel(msg)
     return model, other
+
+
+def download_file(url: str, target: Path, *, sha256: str | None = None) -> None:
+    """Download a file of the Hugging Face hub to `target`, whole or not at all.
+
+    Raises:
+        WeftError: if the address is no file of the hub, it cannot be downloaded, or its content is not that of `sha256`.
+    """
+    from engine.models import download
+
+    download.file(url, target, sha256=sha256)
 
 
 def download_repo(repo: str, *, revision: str | None = None, cache: Path | None = None) -> Path:

@@ -304,6 +304,18 @@ class Vae(Protocol):
         """As `decode`, in overlapping tiles of `tile` latent cells a side, which need less memory."""
 
 
+@runtime_checkable
+class Upscaler(Protocol):
+    """A network that enlarges pictures, or clears them up."""
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the result for each pixel, along one side."""
+
+    def upscale(self, image: Image, progress: Callable[[float, float], None] | None = None) -> Image:
+        """[B, H, W, C] to [B, H * scale, W * scale, 3]; `progress` is told how many tiles of how many are done."""
+
+
 @dataclass(frozen=True, slots=True)
 class SavedFile:
     """A file that a node wrote.
@@ -421,6 +433,7 @@ PORT_TYPES: dict[Any, str] = {
     Model: "MODEL",
     TextEncoder: "CLIP",
     Vae: "VAE",
+    Upscaler: "UPSCALE_MODEL",
     int: "INT",
     float: "FLOAT",
     str: "STRING",

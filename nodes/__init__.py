@@ -24,6 +24,7 @@ MODULES = (
     "image_transform",
     "image_filters",
     "compositing",
+    "upscaling",
     "mask",
     "preview",
     "text",

@@ -230,7 +230,7 @@ def _named_tensors(saved: Any, path: Path) -> dict[str, Tensor]:
     """The tensors of a saved dictionary, looking inside `state_dict` and its like."""
     import torch
 
-    for wrapper in ("state_dict", "model_state_dict", "params_ema", "params", "model", "module"):
+    for wrapper in ("state_dict", "model_state_dict", "params_ema", "params-ema", "params", "model", "net", "module"):
         if isinstance(saved, dict) and isinstance(saved.get(wrapper), dict):
             saved = saved[wrapper]
             break

@@ -63,6 +63,11 @@ def tiled(
     return torch.cat(rows)
 
 
+def count_tiles(size: int, tile: int, overlap: int) -> int:
+    """How many tiles `tiled` makes along one side."""
+    return len(_starts(size, tile, overlap))
+
+
 def _starts(size: int, tile: int, overlap: int) -> range | tuple[int]:
     """Where tiles begin along one side."""
     return range(0, size - overlap, tile - overlap) if size > tile else (0,)

@@ -22,6 +22,7 @@ COMPLETE = frozenset(
         "nodes_morphology",
         "nodes_post_processing",
         "nodes_rebatch",
+        "nodes_upscale_model",
     }
 )
 """Modules of the field, all of whose kinds we have."""

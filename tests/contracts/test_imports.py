@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-HEAVY = frozenset({"torch", "torchsde", "numpy", "scipy", "PIL", "diffusers", "transformers", "tokenizers", "networkx", "rich"})
+HEAVY = frozenset(
+    {"torch", "torchsde", "numpy", "scipy", "PIL", "diffusers", "transformers", "tokenizers", "spandrel", "networkx", "rich"}
+)
 COMPUTE = ("engine/models/", "engine/sampling/", "engine/media.py", "engine/pictures/", "engine/devices.py", "engine/sheet.py")
 """What handles tensors and pictures; only functions import these modules."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.models.upscalers import compact
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,12 +21,12 @@ WIDTH = 64
 
 
 def write(models: Path) -> None:
-    """Text encoders, a vision transformer and a style model below a models folder that has checkpoints."""
+    """Text encoders, a vision transformer, a style model and an upscaling network below a models folder that has checkpoints."""
     import torch
     from safetensors.torch import load_file, save_file
 
     generator = torch.Generator().manual_seed(5)
-    for folder in ("text_encoders", "clip_vision", "style_models"):
+    for folder in ("text_encoders", "clip_vision", "style_models", "upscale_models"):
         (models / folder).mkdir(exist_ok=True)
     for file, (checkpoint, prefix) in TOWERS.items():
         tensors = load_file(models / "checkpoints" / checkpoint)
@@ -33,6 +35,7 @@ def write(models: Path) -> None:
     for file, shapes in (("clip_vision/vision", vision()), ("style_models/style", style())):
         weights: dict[str, Tensor] = {n: torch.randn(shape, generator=generator) * 0.1 for n, shape in shapes.items()}
         save_file(weights, models / f"{file}.safetensors")
+    save_file(compact(), models / "upscale_models" / "upscale.safetensors")
 
 
 def _affine(name: str, *shape: int) -> dict[str, list[int]]:

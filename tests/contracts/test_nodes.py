@@ -6,7 +6,6 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from safetensors.torch import save_file
 
 from engine import Catalog, Engine, Graph, Link, NodeFailed
 from engine.errors import WeftError
@@ -17,7 +16,6 @@ from engine.schema import MISSING, Input, Kind, node
 from engine.types import Cond, Conditioning, Image, Latent, Mask, Svg
 from engine.validate import _coerced
 from tests.contracts import parts
-from tests.models.upscalers import compact
 from tests.parity.reference import Reference
 
 if TYPE_CHECKING:
@@ -95,7 +93,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
         Link("CLIP_VISION_OUTPUT"),
     ),
     "STYLE_MODEL": ("StyleModelLoader", {"style_model_name": "style.safetensors"}, Link("STYLE_MODEL")),
-    "UPSCALE_MODEL": ("UpscaleModelLoader", {"model_name": "tiny_upscale.safetensors"}, Link("UPSCALE_MODEL")),
+    "UPSCALE_MODEL": ("UpscaleModelLoader", {"model_name": "upscale.safetensors"}, Link("UPSCALE_MODEL")),
     "LATENT_OPERATION": ("LatentOperationSharpen", {"sharpen_radius": 3}, Link("LATENT_OPERATION")),
     "SIGMAS": ("KarrasScheduler", {"steps": 2}, Link("SIGMAS")),
     "SAMPLER": ("KSamplerSelect", {"sampler_name": "euler"}, Link("SAMPLER")),
@@ -118,8 +116,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     (models / "diffusion_models").symlink_to(models / "checkpoints")
     parts.write(models)
     catalog = NODES | Catalog([give_image, give_mask, give_latent, give_conditioning, give_svg])
-    (models / "upscale_models").mkdir()
-    save_file(compact(), models / "upscale_models" / "tiny_upscale.safetensors")
     inputs, output = tmp_path_factory.mktemp("input"), tmp_path_factory.mktemp("output")
     for picture in (reference.folder / "assets").glob("*.png"):
         shutil.copyfile(picture, inputs / picture.name)

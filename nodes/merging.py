@@ -1,9 +1,10 @@
-"""Nodes that mix the weights of models."""
+"""Nodes that mix the weights of models, and keep differences of them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from engine.schema import Names, Range, node
-from engine.types import Model, TextEncoder
+from engine.schema import Names, Range, Widget, node
+from engine.types import Model, Run, Shown, TextEncoder
+from nodes.image_files import documents
 
 Ratio = Annotated[float, Range(0.0, 1.0, step=0.01)]
 
@@ -179,3 +180,44 @@ def merge_sdxl(*, model1: Model, model2: Model, **blocks: Annotated[Ratio, Names
     from engine import models
 
     return models.merge_by_block(model1, model2, blocks)
+
+
+@node("LoraSave", title="Extract and Save Lora", category="_for_testing", effect=True, experimental=True)
+def save_lora(
+    *,
+    filename_prefix: Annotated[str, Widget(multiline=False)] = "loras/ComfyUI_extracted_lora",
+    rank: Annotated[int, Range(1, 4096, step=1)] = 8,
+    lora_type: Literal["standard", "full_diff"],
+    bias_diff: bool = True,
+    model_diff: Model | None = None,
+    text_encoder_diff: TextEncoder | None = None,
+    run: Run,
+) -> Shown:
+    """Save the difference of two models as a LoRA.
+
+    Differs: the factors are the nearest of their rank; the reference clips their largest values. What does not differ
+    is left out.
+
+    Args:
+        filename_prefix: First part of the file's name, as of `SaveImage`.
+        rank: Size of the factors: more keeps more of the difference.
+        lora_type: Factors, or the differences themselves.
+        bias_diff: Whether differences of biases and norms are kept too.
+        model_diff: A model whose weights are a difference, as `ModelMergeSubtract` makes it.
+        text_encoder_diff: A text encoder whose weights are a difference, as `CLIPMergeSubtract` makes it.
+        run: Knows the output folder and the workflow; takes progress.
+    """
+    from engine.media import Series
+    from engine.models.extract import lora_bytes
+
+    content = lora_bytes(
+        model_diff,
+        text_encoder_diff,
+        rank=rank,
+        form=lora_type,
+        bias=bias_diff,
+        texts=documents(run),
+        progress=run.progress,
+    )
+    series = Series.of(run.folders.output, "output", filename_prefix)
+    return Shown({"loras": series.publish((content,), ".safetensors")})

@@ -42,6 +42,15 @@ MODEL_FOLDERS: Mapping[str, tuple[str, ...]] = {
 }
 """Key of a model folder to the folder names below a models root."""
 
+SAVED_FOLDERS = {
+    "checkpoints": "checkpoints",
+    "text_encoders": "clip",
+    "vae": "vae",
+    "diffusion_models": "diffusion_models",
+    "loras": "loras",
+}
+"""Key of a model folder to where nodes save such models, below the output folder; searched last."""
+
 LEGACY_KEYS = {"unet": "diffusion_models", "clip": "text_encoders", "t2i_adapter": "controlnet"}
 
 EMBEDDED_MODELS = Path(__file__).parent / "assets" / "models"
@@ -105,7 +114,8 @@ class Folders:
             return (self.temp,)
         names = MODEL_FOLDERS.get(key, (key,))
         roots = [root / name for root in (*self.models, EMBEDDED_MODELS) for name in names]
-        found = [*self.first.get(key, ()), *roots, *self.extra.get(key, ())]
+        saved = [self.output / SAVED_FOLDERS[key]] if key in SAVED_FOLDERS else []
+        found = [*self.first.get(key, ()), *roots, *self.extra.get(key, ()), *saved]
         return tuple(dict.fromkeys(path for path in found if path.is_dir()))
 
     def listing(self, key: str, extensions: Iterable[str] | None = None) -> tuple[str, ...]:

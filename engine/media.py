@@ -25,7 +25,7 @@ from engine.folders import confine
 from engine.types import Image, Mask, SavedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -217,22 +217,24 @@ def resized(samples: Tensor, width: int, height: int, method: Method, crop: str 
     return torch.nn.functional.interpolate(samples, (height, width), mode=method)
 
 
-def publish(folder: Path, name: str, content: bytes) -> bool:
+def publish(folder: Path, name: str, content: bytes | Callable[[Path], None]) -> bool:
     """Write a file so that it appears whole or not at all, and never over another one.
 
     Args:
         folder: Existing folder.
         name: Of the file.
-        content: All of it.
+        content: All of it, or what writes it to a path.
 
     Returns:
         False if there is a file of that name already; nothing is written then.
     """
     hidden = folder / f".{secrets.token_hex(8)}.tmp"
     try:
-        with hidden.open("xb") as file:
-            file.write(content)
-            file.flush()
+        if callable(content):
+            content(hidden)
+        else:
+            hidden.write_bytes(content)
+        with hidden.open("rb+") as file:
             os.fsync(file.fileno())
         try:
             (folder / name).hardlink_to(hidden)
@@ -311,11 +313,11 @@ class Series:
         """
         return self.publish((png_bytes(picture, texts, level=level) for picture in pictures), ".png")
 
-    def publish(self, contents: Iterable[bytes], suffix: str) -> tuple[SavedFile, ...]:
+    def publish(self, contents: Iterable[bytes | Callable[[Path], None]], suffix: str) -> tuple[SavedFile, ...]:
         """Write the next files of the series.
 
         Args:
-            contents: All of each file.
+            contents: All of each file, or what writes it to a path.
             suffix: Of their names, with the dot.
         """
         number = self.next_number()

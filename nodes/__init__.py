@@ -3,6 +3,7 @@
 MODULES = (
     "loaders",
     "vision",
+    "model_files",
     "conditioning",
     "sdxl",
     "merging",

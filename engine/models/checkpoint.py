@@ -172,7 +172,7 @@ def text_tensors(found: Mapping[Tower, Mapping[str, Tensor]], file: str) -> dict
     for tower, tensors in found.items():
         given = layout.from_open_clip(tensors) if layout.is_open_clip(tensors) else tensors
         renamed = _in_module_layout(given, layout.text_names, file) or {}
-        unused = _TEXT_LEFTOVERS if tower.is_projected else (*_TEXT_LEFTOVERS, "text_projection")
+        unused = _TEXT_LEFTOVERS if tower.is_projected is not False else (*_TEXT_LEFTOVERS, "text_projection")
         joined |= {f"{tower.name}.{name}": tensor for name, tensor in renamed.items() if not name.startswith(unused)}
     return joined
 
@@ -288,8 +288,10 @@ def text_encoder(
         own = {name.removeprefix(f"{tower.name}."): t for name, t in tensors.items() if name.startswith(f"{tower.name}.")}
         if own:
             size = _measured(architecture.text_sizes, own, file, "text encoder")
-            sizes[tower.name] = (tower.activation, size, tower.is_projected)
-            towers.append(replace(tower, absent_layers=int(size.layers == tower.depth - 1)))
+            is_projected = size.projected_width > 0 if tower.is_projected is None else tower.is_projected
+            sizes[tower.name] = (tower.activation, size, is_projected)
+            absent = int(size.layers == tower.depth - 1)
+            towers.append(replace(tower, is_projected=is_projected, absent_layers=absent))
     build = functools.partial(_text, sizes)
     filled = weights.fill(build, tensors, file=file, part="text encoder", device=device, dtype=dtype, precision=torch.float16)
     return ClipTextEncoder(family.name, filled, tuple(towers))

@@ -38,7 +38,7 @@ class Tower:
         pads_with_end: Whether the end token fills chunks up; token 0 does otherwise.
         layer: The hidden layer that is used unless something else is asked for, counted from the end: -1 is the last.
         is_normed: Whether the final layer norm follows an earlier layer too.
-        is_projected: Whether its pooled output passes through `text_projection`.
+        is_projected: Whether its pooled output passes through `text_projection`; None if that shows in the file.
         depth: Number of layers, where files may leave the last one out because nothing uses it; 0 where none does.
         absent_layers: How many layers at the end this one's file does leave out.
     """
@@ -50,7 +50,7 @@ class Tower:
     pads_with_end: bool = False
     layer: int = -2
     is_normed: bool = False
-    is_projected: bool = True
+    is_projected: bool | None = True
     depth: int = 0
     absent_layers: int = 0
 
@@ -67,6 +67,7 @@ class Family:
             trained on. Marks are names of the file's tensors, such as `v_pred` and `ztsnr`.
         unet_heads: Attention heads at every level of the network; None for as many as are 64 channels wide.
         vector: Makes the vector that the network reads beside its tokens; None where it reads none.
+        modelspec: What the metadata of saved files call it; empty where they say nothing.
     """
 
     name: str
@@ -75,3 +76,4 @@ class Family:
     schedule: Callable[[Mapping[str, Tensor], Collection[str]], NoiseSchedule]
     unet_heads: int | None = None
     vector: Vector | None = None
+    modelspec: str = ""

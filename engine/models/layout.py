@@ -186,6 +186,51 @@ def _vae_name(name: str, levels: int) -> str:
     return name
 
 
+def original_vae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VAE in module layout, in the original one: the inverse of `vae_names`, attentions as 1x1 convolutions again."""
+    levels = 1 + max((int(m[1]) for n in tensors if (m := re.match(r"decoder\.up_blocks\.(\d+)\.", n))), default=-1)
+    found = {}
+    for name, tensor in tensors.items():
+        side, _, rest = name.partition(".")
+        for pattern, rewrite in _VAE_BACK if side in {"encoder", "decoder"} else ():
+            if match := pattern.fullmatch(rest):
+                rest = rewrite(match, levels)
+                break
+        is_projection = ".attn_1." in rest and rest.endswith(".weight") and tensor.ndim == 2
+        found[f"{side}.{rest}"] = tensor[:, :, None, None] if is_projection else tensor
+    return found
+
+
+_VAE_RESNET_BACK = {new: old for old, new in _VAE_RESNET.items()}
+_VAE_ATTENTION_BACK = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+_VAE_BACK: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], int], str]], ...] = (
+    (
+        re.compile(r"down_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)\.(\w+)"),
+        lambda m, _: f"down.{m[1]}.block.{m[2]}.{_VAE_RESNET_BACK.get(m[3], m[3])}.{m[4]}",
+    ),
+    (
+        re.compile(r"up_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)\.(\w+)"),
+        lambda m, levels: f"up.{levels - 1 - int(m[1])}.block.{m[2]}.{_VAE_RESNET_BACK.get(m[3], m[3])}.{m[4]}",
+    ),
+    (re.compile(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.(\w+)"), lambda m, _: f"down.{m[1]}.downsample.conv.{m[2]}"),
+    (
+        re.compile(r"up_blocks\.(\d+)\.upsamplers\.0\.conv\.(\w+)"),
+        lambda m, levels: f"up.{levels - 1 - int(m[1])}.upsample.conv.{m[2]}",
+    ),
+    (
+        re.compile(r"mid_block\.resnets\.([01])\.(\w+)\.(\w+)"),
+        lambda m, _: f"mid.block_{int(m[1]) + 1}.{_VAE_RESNET_BACK.get(m[2], m[2])}.{m[3]}",
+    ),
+    (
+        re.compile(r"mid_block\.attentions\.0\.(.+)\.(\w+)"),
+        lambda m, _: f"mid.attn_1.{_VAE_ATTENTION_BACK.get(m[1], m[1])}.{m[2]}",
+    ),
+    (re.compile(r"conv_norm_out\.(\w+)"), lambda m, _: f"norm_out.{m[1]}"),
+)
+"""Module names within the encoder or decoder to the original ones."""
+
+
 def text_names(names: Iterable[str]) -> dict[str, str]:
     """Names of a CLIP text encoder without the `text_model.` that most files and older modules put before them."""
     return {name: name.removeprefix("text_model.") for name in names}
@@ -236,6 +281,29 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 found[f"{layer}.self_attn.{projection}.{end}"] = share
         else:
             found[f"{layer}.{_OPEN_CLIP_BLOCK.get(part, part)}.{end}"] = tensor
+    return found
+
+
+def to_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `from_open_clip`, from names that begin with `text_model.`."""
+    import torch
+
+    ends = {new: old for old, new in _OPEN_CLIP_ENDS.items()}
+    parts = {new: old for old, new in _OPEN_CLIP_BLOCK.items()}
+    found: dict[str, Tensor] = {}
+    for full, tensor in tensors.items():
+        name = full.removeprefix("text_model.")
+        match = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+        if name == "text_projection.weight":
+            found["text_projection"] = tensor.T.contiguous()
+        elif match is None:
+            found[ends.get(name, name)] = tensor
+        elif match[2] in parts:
+            found[f"transformer.resblocks.{match[1]}.{parts[match[2]]}.{match[3]}"] = tensor
+        elif match[2] == f"self_attn.{_PROJECTIONS[0]}":
+            stem = full.removesuffix(f"{_PROJECTIONS[0]}.{match[3]}")
+            joined = torch.cat([tensors[f"{stem}{projection}.{match[3]}"] for projection in _PROJECTIONS])
+            found[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"] = joined
     return found
 
 

@@ -33,7 +33,7 @@ def schedule(unet: Mapping[str, Tensor], marks: Collection[str]) -> NoiseSchedul
 
 FAMILY = Family(
     name="sd2",
-    towers=(Tower(name=CLIP_H, prefix="cond_stage_model.model.", is_normed=True, is_projected=False, depth=24),),
+    towers=(Tower(name=CLIP_H, prefix="cond_stage_model.model.", is_normed=True, is_projected=None, depth=24),),
     latent_format=sd1.LATENT_FORMAT,
     schedule=schedule,
 )

@@ -33,4 +33,5 @@ FAMILY = Family(
     latent_format=LATENT_FORMAT,
     schedule=marked_schedule,
     vector=sized,
+    modelspec="stable-diffusion-xl-v1-base",
 )

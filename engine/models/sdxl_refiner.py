@@ -15,4 +15,5 @@ FAMILY = Family(
     latent_format=sdxl.LATENT_FORMAT,
     schedule=marked_schedule,
     vector=scored,
+    modelspec="stable-diffusion-xl-v1-refiner",
 )

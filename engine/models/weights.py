@@ -128,6 +128,15 @@ class Weights:
                 weight = change(weight)
         return weight
 
+    def baked(self) -> dict[str, Tensor]:
+        """Every weight with the patches applied, in the format that its numbers are limited to."""
+        import torch
+
+        kind = self.precision or self.dtype
+        with torch.no_grad():
+            changed = {name: self.value(name) for name in self.changed}
+        return {name: changed.get(name, tensor).to(kind) for name, tensor in self.tensors.items()}
+
     @functools.cached_property
     def network(self) -> Any:
         """The module, made at first use and kept as long as these weights; unpatched tensors are shared, not copied.

@@ -19,7 +19,7 @@ from engine.types import Cond
 META = {"file": "x", "device": torch.device("meta"), "dtype": torch.float32}
 
 PUBLISHED = {
-    "sd2": (architectures.sd2(in_channels=9), 865_925_124, 352_984_064),
+    "sd2": (architectures.sd2(in_channels=9), 865_925_124, 354_032_640),
     "sdxl": (architectures.sdxl(), 2_567_463_684, 817_720_320),
     "sdxl-refiner": (architectures.sdxl_refiner(), 2_259_526_660, 694_659_840),
 }

@@ -7,6 +7,8 @@ MODULES = (
     "conditioning",
     "sdxl",
     "merging",
+    "controlnet",
+    "model_patches",
     "sampling",
     "custom_sampling",
     "samplers",

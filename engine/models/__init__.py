@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from engine.folders import Folders
     from engine.models.checkpoint import Parts
+    from engine.models.controlnet import ControlNet
     from engine.models.family import Family
     from engine.models.network import DiffusionModel
     from engine.models.style import StyleModel
+    from engine.models.t2i_adapter import Adapter
     from engine.models.text import ClipTextEncoder
     from engine.models.vae import AutoencoderVae
     from engine.models.vision import ClipVision
@@ -48,6 +50,7 @@ __all__ = [
     "embedding_finder",
     "load_checkpoint",
     "load_clip_vision",
+    "load_control_net",
     "load_style_model",
     "load_text_encoder",
     "load_tiny_vae",
@@ -256,6 +259,30 @@ def velocity_schedule() -> NoiseSchedule:
     from engine.sampling.schedule import DiscreteSchedule
 
     return DiscreteSchedule.scaled_linear("v")
+
+
+def load_control_net(
+    path: Path, *, device: str = "auto", dtype: str = "auto", base: Model | None = None
+) -> ControlNet | Adapter:
+    """Load a ControlNet or a T2I-adapter, in the original layout or in diffusers'.
+
+    Args:
+        path: The file.
+        device: Where to compute: `auto`, `cpu`, `cuda:0`, ...
+        dtype: What to compute in: `auto`, `float32`, `float16`, `bfloat16`.
+        base: The model that it steers; files that hold differences to a model's weights need it.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make a network.
+        UnsupportedModel: if it is of a kind that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import controlnet
+    from engine.models.network import DiffusionModel
+
+    place = devices.pick(device)
+    under = base if isinstance(base, DiffusionModel) else None
+    return controlnet.load(path, device=place, dtype=devices.pick_dtype(place, "unet", dtype), base=under)
 
 
 def apply_lora(

@@ -79,6 +79,77 @@ class UNetSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSizes:
+    """A control network: the way down of a denoising network, beside it.
+
+    Attributes:
+        in_channels: Latent channels.
+        hint_channels: C of the picture that it is shown.
+        hint_widths: Widths of what embeds that picture, from full resolution down.
+        channels: Width of each level, from full resolution down.
+        layers: Residual blocks of every level.
+        depth: Transformer blocks of each attention of each level; 0 where the level has none.
+        mid_depth: Transformer blocks of the middle; 0 where it does not attend.
+        context_width: D of the cross-attention context; 0 where nothing attends to one.
+        linear_projection: Whether attentions are entered through a linear layer rather than a 1x1 convolution.
+        vector_width: D of the vector that is read beside the context; 0 where there is none.
+        kinds: How many kinds of picture it tells apart; 0 where it knows one.
+        kind_width: D of what stands for a kind.
+        kind_layers: Transformer blocks that join it with the picture.
+    """
+
+    in_channels: int
+    hint_channels: int
+    hint_widths: tuple[int, ...]
+    channels: tuple[int, ...]
+    layers: int
+    depth: tuple[int, ...]
+    mid_depth: int
+    context_width: int
+    linear_projection: bool
+    vector_width: int = 0
+    kinds: int = 0
+    kind_width: int = 0
+    kind_layers: int = 0
+
+    def config(self, heads: int | None) -> dict[str, Any]:
+        """Arguments of diffusers' `ControlNetModel`, or of its `ControlNetUnionModel` where there are kinds.
+
+        Args:
+            heads: Attention heads at every level; None for as many as are 64 channels wide.
+        """
+        vector = {
+            "addition_embed_type": "text_time",
+            "projection_class_embeddings_input_dim": self.vector_width,
+        }
+        union = {
+            "num_control_type": self.kinds,
+            "num_trans_channel": self.kind_width,
+            "num_proj_channel": self.channels[0],
+            "num_trans_layer": self.kind_layers,
+        }
+        return {
+            "in_channels": self.in_channels,
+            "conditioning_channels": self.hint_channels,
+            "conditioning_embedding_out_channels": self.hint_widths,
+            "block_out_channels": self.channels,
+            "layers_per_block": self.layers,
+            "down_block_types": tuple("CrossAttnDownBlock2D" if d else "DownBlock2D" for d in self.depth),
+            "transformer_layers_per_block": tuple(max(d, 1) for d in (*self.depth[:-1], self.mid_depth)),
+            "cross_attention_dim": max(self.context_width, 1),
+            "attention_head_dim": heads or tuple(max(width // 64, 1) for width in self.channels),
+            "use_linear_projection": self.linear_projection,
+            "addition_time_embed_dim": KIND_ANGLES,
+            **(vector if self.vector_width else {}),
+            **(union if self.kinds else {"mid_block_type": "UNetMidBlock2DCrossAttn" if self.mid_depth else "UNetMidBlock2D"}),
+        }
+
+
+KIND_ANGLES = 256
+"""Sines and cosines that a control network of many kinds is told each of them by."""
+
+
+@dataclass(frozen=True, slots=True)
 class VaeSizes:
     """An autoencoder.
 
@@ -220,6 +291,46 @@ def unet_sizes(shapes: Mapping[str, tuple[int, ...]]) -> UNetSizes:
         time_width=_size(shapes, "time_embedding.linear_1.weight", 0),
         linear_projection=len(shapes[f"{mid}.proj_in.weight"]) == 2,
         vector_width=_size(shapes, _VECTOR, 1) if _VECTOR in shapes else 0,
+    )
+
+
+def control_sizes(shapes: Mapping[str, tuple[int, ...]]) -> ControlSizes:
+    """Sizes of a control network.
+
+    Args:
+        shapes: Name to shape, in the layout of `ControlNetModel`.
+
+    Raises:
+        KeyError: naming the first tensor that is needed and missing, or a level that is not like the first.
+    """
+    levels = range(_count(shapes, r"down_blocks\.(\d+)\."))
+    if not levels:
+        raise KeyError("down_blocks.0.resnets.0.conv1.weight")
+    layers = [_count(shapes, rf"down_blocks\.{i}\.resnets\.(\d+)\.") for i in levels]
+    if uneven := [i for i in levels if layers[i] != layers[0]]:
+        missing = f"down_blocks.{uneven[0]}.resnets.{min(layers[uneven[0]], layers[0])}.conv1.weight"
+        raise KeyError(missing)
+    hint = "controlnet_cond_embedding"
+    embedding = range(1, _count(shapes, rf"{hint}\.blocks\.(\d+)\."), 2)
+    context = [shape for name, shape in shapes.items() if name.endswith("attn2.to_k.weight") and len(shape) == 2]
+    entry = next((shape for name, shape in shapes.items() if name.endswith(".proj_in.weight")), ())
+    return ControlSizes(
+        in_channels=_size(shapes, "conv_in.weight", 1),
+        hint_channels=_size(shapes, f"{hint}.conv_in.weight", 1),
+        hint_widths=(
+            _size(shapes, f"{hint}.conv_in.weight", 0),
+            *(_size(shapes, f"{hint}.blocks.{i}.weight", 0) for i in embedding),
+        ),
+        channels=tuple(_size(shapes, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in levels),
+        layers=layers[0],
+        depth=tuple(_count(shapes, rf"down_blocks\.{i}\.attentions\.0\.transformer_blocks\.(\d+)\.") for i in levels),
+        mid_depth=_count(shapes, r"mid_block\.attentions\.0\.transformer_blocks\.(\d+)\."),
+        context_width=context[0][1] if context else 0,
+        linear_projection=len(entry) == 2,
+        vector_width=_size(shapes, vector, 1) if (vector := "add_embedding.linear_1.weight") in shapes else 0,
+        kinds=_size(shapes, kind, 0) if (kind := "task_embedding") in shapes else 0,
+        kind_width=_size(shapes, kind, 1) if kind in shapes else 0,
+        kind_layers=_count(shapes, r"transformer_layes\.(\d+)\."),
     )
 
 

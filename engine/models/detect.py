@@ -50,7 +50,13 @@ TITLES: Mapping[str, str] = {
 """Family to how people call it."""
 
 
-_ROLE_TITLES = {"unet": "denoising network", "vae": "VAE", "lora": "LoRA", "controlnet": "ControlNet"}
+_ROLE_TITLES = {
+    "unet": "denoising network",
+    "vae": "VAE",
+    "lora": "LoRA",
+    "controlnet": "ControlNet",
+    "t2i_adapter": "T2I-adapter",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Detected:
 
     Attributes:
         family: Architecture family, a key of `TITLES`.
-        role: `checkpoint`, `unet`, `vae`, `text_encoder`, `clip_vision`, `lora`, `controlnet`, `embedding`,
+        role: `checkpoint`, `unet`, `vae`, `text_encoder`, `clip_vision`, `lora`, `controlnet`, `t2i_adapter`, `embedding`,
             `upscaler`, `ip_adapter` or `unknown`.
         sizes: Telling numbers: `tensors`, and `in_channels`, `context`, `rank`, ... where they apply.
     """
@@ -81,7 +87,7 @@ class Detected:
     @property
     def is_supported(self) -> bool:
         """Whether Weft loads it."""
-        roles = {"checkpoint", "unet", "vae", "text_encoder", "lora", "embedding"}
+        roles = {"checkpoint", "unet", "vae", "text_encoder", "lora", "embedding", "controlnet", "t2i_adapter"}
         return self.role in roles and self.family in SUPPORTED | {"clip", "unknown"} and self.role != "unknown"
 
 
@@ -100,7 +106,7 @@ def detect(path: Path) -> Detected:
 
 def of_shapes(shapes: Shapes) -> Detected:
     """What a file with these tensors is."""
-    for rule in (_lora, _controlnet, _checkpoint, _adapter, _text_encoder, _unet, _vae, _embedding, _upscaler):
+    for rule in (_lora, _controlnet, _t2i_adapter, _checkpoint, _adapter, _text_encoder, _unet, _vae, _embedding, _upscaler):
         if (found := rule(shapes)) is not None:
             return Detected(found.family, found.role, {"tensors": len(shapes), **found.sizes})
     return Detected("unknown", "unknown", {"tensors": len(shapes)})
@@ -148,7 +154,18 @@ def _lora_family(shapes: Shapes) -> str:
 def _controlnet(shapes: Shapes) -> Detected | None:
     if not _has(shapes, "controlnet_cond_embedding.", "input_hint_block.", "controlnet_down_blocks.", "zero_convs."):
         return None
-    return Detected(_unet_family(shapes), "controlnet", {})
+    family = _unet_family(shapes)
+    if family in {"sd1", "sd2"} and _has(shapes, "label_emb.", "add_embedding."):
+        family = "sdxl"  # small ones for SDXL hardly attend, or not at all
+    return Detected(family, "controlnet", {})
+
+
+def _t2i_adapter(shapes: Shapes) -> Detected | None:
+    if not _has(shapes, "body.0.block1.weight", "body.0.resnets.0.block1.weight", "body.0.body.0.block1.weight"):
+        return None
+    entry = _first(shapes, r"^(adapter\.)?conv_in\.weight$") or _first(shapes, r"^(adapter\.)?body\.0\.in_conv\.weight$")
+    cells = entry[1] if entry and len(entry) > 1 else 0
+    return Detected("sdxl" if cells in {256, 768} else "sd1", "t2i_adapter", {})
 
 
 _TRANSFORMERS = (

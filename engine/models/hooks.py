@@ -31,7 +31,8 @@ class Place:
         side: On the way down, at the bottom, or on the way up.
         block: Number of the block on its side; 0 in the middle.
         sigma: Noise level of the pass.
-        size: (h, w) of the latent, in cells.
+        size: (h, w) of the latent.
+        cells: (h', w') of the maps at the place.
         transformer: Number of the transformer block within the block.
         attention: `self` or `cross`; empty outside attention.
     """
@@ -40,6 +41,7 @@ class Place:
     block: int
     sigma: float
     size: tuple[int, int]
+    cells: tuple[int, int]
     transformer: int = 0
     attention: Literal["self", "cross", ""] = ""
 

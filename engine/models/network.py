@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine import devices
-from engine.errors import OutOfMemory, WeftError
+from engine.errors import OutOfMemory, UnsupportedModel, WeftError
 from engine.sampling.rules import NO_RULES
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.models.vector import Vector
     from engine.models.weights import Patch, Weights
     from engine.sampling.rules import Rules
-    from engine.types import Cond, LatentFormat, NoiseSchedule
+    from engine.types import Cond, LatentFormat, Model, NoiseSchedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,11 @@ class DiffusionModel:
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
         return self.weights.dtype
+
+    @property
+    def base_width(self) -> int:
+        """C of the network's first level."""
+        return int(self.weights.tensors["conv_in.weight"].shape[0])
 
     @property
     def network(self) -> Any:
@@ -201,3 +206,15 @@ class DiffusionModel:
             )
             raise WeftError(msg)
         return torch.cat([given, concat.to(given)], dim=1)
+
+
+def changeable(model: Model) -> DiffusionModel:
+    """`model`, if its network can be changed.
+
+    Raises:
+        UnsupportedModel: if this package did not load it.
+    """
+    if not isinstance(model, DiffusionModel):
+        msg = f"cannot change {model!r}: it holds no network whose weights and blocks are known"
+        raise UnsupportedModel(msg)
+    return model

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import devices
-from engine.errors import ModelFileError, OutOfMemory, WeftError
+from engine.errors import ModelFileError, OutOfMemory, UnsupportedModel, WeftError
 from engine.models import embedding, prompt, tokenizer
 from engine.models.detect import TITLES
 from engine.types import Cond, Conditioning
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from engine.models.family import Tower
     from engine.models.weights import Patch, Weights
+    from engine.types import TextEncoder
 
     Token = int | Tensor
     """A row of the vocabulary, or a [D] vector in its place."""
@@ -227,3 +228,15 @@ class ClipTextEncoder:
         if tower.is_projected:
             pooled = network.text_projection(pooled)
         return hidden.float().cpu(), pooled.float().cpu()
+
+
+def changeable(encoder: TextEncoder) -> ClipTextEncoder:
+    """`encoder`, if its weights can be changed.
+
+    Raises:
+        UnsupportedModel: if this package did not load it.
+    """
+    if not isinstance(encoder, ClipTextEncoder):
+        msg = f"cannot change {encoder!r}: it holds no weights that are known"
+        raise UnsupportedModel(msg)
+    return encoder

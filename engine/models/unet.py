@@ -9,12 +9,12 @@ Source: Ronneberger et al. 2015, arXiv:1505.04597; with attention: Rombach et al
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from engine.models.hooks import Hook, Place, overrides
+from engine.models.hooks import Hook, Place, Side, overrides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ _IN_ATTENTION = ("attention_inputs", "attend", "after_attention")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residuals:
-    """What is added within a pass.
+    """What is added within a pass. What is of another size than the maps there, as where they are shrunk, is left out.
 
     Attributes:
         input: For each input block what is added to its output and its skip, [R, C, h', w'] or None; may be shorter.
@@ -40,6 +40,14 @@ class Residuals:
         """Both."""
         middle = self.middle if other.middle is None else other.middle if self.middle is None else self.middle + other.middle
         return Residuals(_sums(self.input, other.input), middle, _sums(self.output, other.output))
+
+    def scaled(self, factor: float, dtype: torch.dtype) -> Residuals:
+        """The same times `factor`, in a number format."""
+
+        def times(parts: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+            return tuple(None if part is None else (part * factor).to(dtype) for part in parts)
+
+        return Residuals(times(self.input), times((self.middle,))[0], times(self.output))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,37 +134,26 @@ class UNet:
                 h = _through(self.input_blocks[n - 1], h, emb, context, ("input", n), active)
             h = _plus(h, add.input, n)
             if active and active.after_input:
-                h = _called(active.after_input, "after_input", h, _place(active, "input", n))
+                h = _called(active.after_input, "after_input", h, _place(active, "input", n, h))
             skips.append(h)
             if active and active.after_skip:
-                h = _called(active.after_skip, "after_skip", h, _place(active, "input", n))
-        h = self._middle(h, emb, context, active)
-        if add.middle is not None:
-            h = h + add.middle
+                h = _called(active.after_skip, "after_skip", h, _place(active, "input", n, h))
+        h = _plus(_middle(module.mid_block, h, emb, context, active), (add.middle,), 0)
         for n, block in enumerate(self.output_blocks):
             skip = _plus(skips.pop(), add.output, len(skips))
             if active:
                 for hook in active.before_output:
-                    h, skip = hook.before_output(h, skip, _place(active, "output", n))
+                    h, skip = hook.before_output(h, skip, _place(active, "output", n, h))
             h = _through(block, torch.cat([h, skip], dim=1), emb, context, ("output", n), active, skips)
         if module.conv_norm_out:
             h = module.conv_act(module.conv_norm_out(h))
         out: Tensor = module.conv_out(h)
         return out
 
-    def _middle(self, h: Tensor, emb: Tensor, context: Tensor, active: _Active | None) -> Tensor:
-        mid = self.module.mid_block
-        if mid is None:
-            return h
-        h = mid.resnets[0](h, emb)
-        for attention, resnet in zip(mid.attentions, mid.resnets[1:], strict=True):
-            if attention is not None:
-                h = _attended(attention, h, context, ("middle", 0), active)
-            h = resnet(h, emb)
-        return h
-
 
 _NOTHING = Residuals()
+
+_ONE_CELL = (1, 1)
 
 
 def time_embedding(module: Any, x: Tensor, timestep: Tensor, vector: Tensor | None) -> Tensor:
@@ -166,8 +163,28 @@ def time_embedding(module: Any, x: Tensor, timestep: Tensor, vector: Tensor | No
         if vector is None:
             msg = "the network embeds sizes and pooled text, and was given none"
             raise ValueError(msg)
-        emb = emb + embed(vector.to(emb.dtype))
+        emb = emb + embed(vector.to(emb))
     return emb
+
+
+def descended(module: Any, h: Tensor, emb: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The way down of a control network: every skip, `h` first, and what the middle gives."""
+    skips = [h]
+    for down in module.down_blocks:
+        for block in down_blocks(down):
+            skips.append(h := _through(block, h, emb, context, ("input", len(skips)), None))
+    return skips, _middle(module.mid_block, h, emb, context, None)
+
+
+def _middle(mid: Any, h: Tensor, emb: Tensor, context: Tensor, active: _Active | None) -> Tensor:
+    if mid is None:
+        return h
+    h = mid.resnets[0](h, emb)
+    for attention, resnet in zip(mid.attentions, mid.resnets[1:], strict=True):
+        if attention is not None:
+            h = _attended(attention, h, context, ("middle", 0), active)
+        h = resnet(h, emb)
+    return h
 
 
 def down_blocks(down: Any) -> list[Block]:
@@ -183,13 +200,13 @@ def _up_blocks(up: Any) -> list[Block]:
     return [Block(*parts) for parts in zip(up.resnets, attentions, resamplers, strict=True)]
 
 
-def _place(active: _Active, side: Literal["input", "middle", "output"], block: int) -> Place:
-    return Place(side, block, active.sigma, active.size)
+def _place(active: _Active, side: Side, block: int, h: Tensor) -> Place:
+    return Place(side, block, active.sigma, active.size, (h.shape[-2], h.shape[-1]))
 
 
 def _plus(h: Tensor, residuals: tuple[Tensor | None, ...], n: int) -> Tensor:
     """`h` with residual `n`, if there is one."""
-    if n >= len(residuals) or (residual := residuals[n]) is None:
+    if n >= len(residuals) or (residual := residuals[n]) is None or residual.shape[-2:] not in {h.shape[-2:], _ONE_CELL}:
         return h
     return h + residual
 
@@ -211,7 +228,7 @@ def _through(
     h: Tensor,
     emb: Tensor,
     context: Tensor,
-    place: tuple[Literal["input", "output"], int],
+    place: tuple[Side, int],
     active: _Active | None,
     skips: Sequence[Tensor] = (),
 ) -> Tensor:
@@ -229,9 +246,7 @@ def _through(
     return block.resampler(h, None if doubled else size)  # type: ignore[no-any-return]
 
 
-def _attended(
-    module: Any, h: Tensor, context: Tensor, place: tuple[Literal["input", "middle", "output"], int], active: _Active | None
-) -> Tensor:
+def _attended(module: Any, h: Tensor, context: Tensor, place: tuple[Side, int], active: _Active | None) -> Tensor:
     """`h` after a stack of transformer blocks over its cells."""
     if active is None or not active.in_attention:
         return module(h, encoder_hidden_states=context, return_dict=False)[0]  # type: ignore[no-any-return]
@@ -242,7 +257,7 @@ def _attended(
     tokens = tokens.permute(0, 2, 3, 1).reshape(rows, height * width, tokens.shape[1])
     if module.use_linear_projection:
         tokens = module.proj_in(tokens)
-    at = _place(active, *place)
+    at = _place(active, *place, h)
     for n, block in enumerate(module.transformer_blocks):
         tokens = _transformed(block, tokens, context, replace(at, transformer=n), active)
     if module.use_linear_projection:

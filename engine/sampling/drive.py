@@ -11,7 +11,7 @@ from engine.sampling.build import Start, build
 from engine.sampling.guidance import Guidance, Passes
 from engine.sampling.inpaint import NoiseMask, joined
 from engine.sampling.noise import SEED_MODULUS, initial_noise, starting_latent
-from engine.sampling.region import regions
+from engine.sampling.region import regions, with_shared_controls
 from engine.sampling.space import fitted, from_model_space, to_model_space
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def sampling(
             [completed(entry, is_negative=place > 0 or not first_is_positive) for entry in conditioning.entries]
             for place, conditioning in enumerate(conditionings)
         ]
+        if first_is_positive:
+            sides[1:] = [with_shared_controls(sides[0], side) for side in sides[1:]]
         return regions(sides, clean.shape, schedule, model.device)
 
     guidance = Guidance(

@@ -243,7 +243,7 @@ def _batch(members: Sequence[tuple[int, Region]]) -> _Batch:
         context=torch.cat(contexts),
         extra={name: torch.cat([region.extra[name] for region in members_regions]) for name in members_regions[0].extra},
         area=members_regions[0].area,
-        controls=members_regions[0].controls,
+        controls=tuple(control.among(len(members)) for control in members_regions[0].controls),
     )
 
 

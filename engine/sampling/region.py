@@ -81,6 +81,23 @@ def regions(
     return tuple(tuple(_region(cond, shape, schedule, device) for cond in side) for side in placed)
 
 
+def with_shared_controls(positive: Sequence[Cond], others: Sequence[Cond]) -> list[Cond]:
+    """`others` steered by the controls of `positive` that ask for it, unless one of them is steered already.
+
+    The controls of the first such entry go to the first of `others`, those of the next to the next, and so on around.
+    Entries with an area are left alone.
+    """
+    asking = [cond for cond in positive if cond.options.get("controls_negative") and "area" not in cond.options]
+    free = [i for i, cond in enumerate(others) if "area" not in cond.options]
+    if not free or any(others[i].options.get("controls") for i in free):
+        return list(others)
+    shared = list(others)
+    for n, cond in enumerate(asking):
+        place = free[n % len(free)]
+        shared[place] = others[place].with_options(controls=cond.options.get("controls", ()))
+    return shared
+
+
 def _placed(cond: Cond, height: int, width: int) -> Cond:
     """`cond` with its area in latent cells, and its mask [B, h, w] at the size of the latent."""
     options = dict(cond.options)

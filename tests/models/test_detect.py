@@ -118,7 +118,7 @@ def test_what_weft_loads_is_supported(tiny_path):
     assert detect(tiny_path).is_supported
     assert of_shapes(FILES["CLIP"][0]).is_supported
     assert not of_shapes(FILES["FLUX"][0]).is_supported
-    assert not of_shapes(FILES["ControlNet"][0]).is_supported
+    assert of_shapes(FILES["ControlNet"][0]).is_supported
     assert not of_shapes({}).is_supported
 
 

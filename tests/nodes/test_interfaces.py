@@ -32,6 +32,7 @@ FILE_PORTS = frozenset(
         "style_model_name",
         "latent",
         "model_name",
+        "hypernetwork_name",
     }
 )
 

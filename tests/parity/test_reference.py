@@ -18,7 +18,10 @@ REFERENCE = Reference.find()
 LATENT_LIMIT = 1e-4
 IMAGE_LIMIT = 1e-3
 
-OUT_OF_RANGE = {"sd15/conditioning/area": "its area is narrower than the port allows"}
+OUT_OF_RANGE = {
+    "sd15/conditioning/area": "its area is narrower than the port allows",
+    "sd15/controlnet/with_area": "its area is lower than the port allows",
+}
 """Cases that validation refuses; the vectors were made by calling the nodes."""
 
 

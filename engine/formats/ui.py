@@ -121,6 +121,7 @@ class Level:
     outputs: tuple[str, ...] = ()
     _ends: dict[int, Wire] | None = field(default=None, repr=False)
     _widgets: tuple[str, ...] | None = field(default=None, repr=False)
+    _set: dict[str, Part] | None = field(default=None, repr=False)
 
     @property
     def ends(self) -> dict[int, Wire]:
@@ -133,13 +134,26 @@ class Level:
     def widgets(self) -> tuple[str, ...]:
         """Names of the inputs that stand for widgets inside, in order."""
         if self._widgets is None:
-            shown = set()
-            for wire_id, wire in self.wires.items():
-                node = self.nodes.get(wire.target) if wire.origin == _INPUT else None
-                if node is not None and any(slot.link == wire_id and slot.widget is not None for slot in node.inputs):
-                    shown.add(wire.origin_slot)
+            linked = {slot.link for node in self.nodes.values() for slot in node.inputs if slot.widget is not None}
+            shown = {wire.origin_slot for wire_id, wire in self.wires.items() if wire.origin == _INPUT and wire_id in linked}
             self._widgets = tuple(name for i, name in enumerate(self.inputs) if i in shown)
         return self._widgets
+
+    @property
+    def set_nodes(self) -> dict[str, Part]:
+        """Name to the `SetNode` that gives it, the first of several."""
+        if self._set is None:
+            self._set = {}
+            for node in self.nodes.values():
+                if node.type == "SetNode" and node.inputs and (name := _name(node)) is not None:
+                    self._set.setdefault(name, node)
+        return self._set
+
+
+def _name(part: Part) -> str | None:
+    """What a `SetNode` or `GetNode` calls its value."""
+    first = part.values[0] if isinstance(part.values, list) and part.values else None
+    return first if isinstance(first, str) else None
 
 
 def is_ui(document: Any) -> TypeGuard[dict[str, Any]]:
@@ -298,7 +312,7 @@ def _group_nodes(document: Mapping[str, Any], source: str) -> dict[str, Level]:
 class _Scope:
     """A level in its place: the workflow, or a subgraph inside a node."""
 
-    __slots__ = ("children", "instance", "level", "outer", "path", "promoted")
+    __slots__ = ("children", "instance", "level", "outer", "path", "promoted", "sockets")
 
     def __init__(self, level: Level, path: str = "", instance: Part | None = None, outer: _Scope | None = None) -> None:
         self.level = level
@@ -307,6 +321,7 @@ class _Scope:
         self.outer = outer
         self.children: dict[str, _Scope] = {}
         self.promoted = _promoted(instance, level) if instance is not None else {}
+        self.sockets = {slot.name: slot for slot in reversed(instance.inputs)} if instance is not None else {}
 
 
 def _promoted(instance: Part, level: Level) -> dict[str, Any]:
@@ -328,6 +343,13 @@ class _Value(NamedTuple):
     value: Any
 
 
+class _Onwards(NamedTuple):
+    """Another link that stands for one; None where there is nothing."""
+
+    scope: _Scope
+    wire: Wire | None
+
+
 class _Flattener:
     """Turns a document into nodes that run."""
 
@@ -335,6 +357,7 @@ class _Flattener:
         self.catalog = catalog
         self.source = source
         self.layouts: dict[str, widgets.Layout | None] = {}
+        self.sources: dict[tuple[str, Wire, str], Link | _Value | None] = {}
         self.root, self.definitions = levels(document, source=source)
 
     def flatten(self) -> dict[str, Node]:
@@ -441,37 +464,51 @@ class _Flattener:
 
     def _source(self, scope: _Scope, wire: Wire | None, wanted: str) -> Link | _Value | None:
         """What a link leads to in the end: an output of a node that runs, a constant, or nothing."""
-        seen: set[tuple[str, Wire]] = set()
+        trail: dict[tuple[str, Wire, str], None] = {}
+        found: Link | _Value | None = None
         while wire is not None:
-            if (scope.path, wire) in seen:
+            key = scope.path, wire, wanted
+            if key in self.sources:  # many links may share a long way
+                found = self.sources[key]
+                break
+            if key in trail:
                 msg = f"{scope.path or 'the workflow'}: links through node {wire.origin} lead in a circle"
                 raise FormatError(msg, source=self.source)
-            seen.add((scope.path, wire))
-            if wire.origin == _INPUT:
-                slot, name = _outer_input(scope, wire.origin_slot)
-                outer = scope.outer
-                if slot is not None and slot.link is not None and outer is not None and slot.link in outer.level.wires:
-                    wire, scope = outer.level.wires[slot.link], outer
-                    continue
-                return _Value(scope.promoted[name]) if name in scope.promoted else None
-            part = scope.level.nodes.get(wire.origin)
-            if part is None or part.mode == _MUTED:
-                return None
-            place = wire.origin_slot
-            if part.mode == _BYPASSED:
-                wire = _linked(scope, _bypassed(part, place, wanted))
-            elif part.type in self.definitions:
-                scope = self._inside(scope, part)
-                wire = scope.level.ends.get(place)
-            elif part.type == _PRIMITIVE:
-                return _Value(part.values[0]) if isinstance(part.values, list) and part.values else None
-            elif part.type == "GetNode":
-                scope, wire = _set_node(scope, part)
-            elif self._passes(part) or part.type == "SetNode":
-                wire = _linked(scope, part.inputs[place] if place < len(part.inputs) else next(iter(part.inputs), None))
-            else:
-                return Link(scope.path + part.id, place)
-        return None
+            trail[key] = None
+            step = self._onwards(scope, wire, wanted)
+            if not isinstance(step, _Onwards):
+                found = step
+                break
+            scope, wire = step
+        if len(trail) > 1:
+            self.sources.update(dict.fromkeys(trail, found))
+        return found
+
+    def _onwards(self, scope: _Scope, wire: Wire, wanted: str) -> Link | _Value | _Onwards | None:
+        """One step of the way: where a link begins, or the link before it."""
+        if wire.origin == _INPUT:
+            slot, name = _outer_input(scope, wire.origin_slot)
+            outer = scope.outer
+            if slot is not None and slot.link is not None and outer is not None and slot.link in outer.level.wires:
+                return _Onwards(outer, outer.level.wires[slot.link])
+            return _Value(scope.promoted[name]) if name in scope.promoted else None
+        part = scope.level.nodes.get(wire.origin)
+        if part is None or part.mode == _MUTED:
+            return None
+        place = wire.origin_slot
+        if part.mode == _BYPASSED:
+            return _Onwards(scope, _linked(scope, _bypassed(part, place, wanted)))
+        if part.type in self.definitions:
+            inner = self._inside(scope, part)
+            return _Onwards(inner, inner.level.ends.get(place))
+        if part.type == _PRIMITIVE:
+            return _Value(part.values[0]) if isinstance(part.values, list) and part.values else None
+        if part.type == "GetNode":
+            return _set_node(scope, part)
+        if self._passes(part) or part.type == "SetNode":
+            slot = part.inputs[place] if 0 <= place < len(part.inputs) else next(iter(part.inputs), None)
+            return _Onwards(scope, _linked(scope, slot))
+        return Link(scope.path + part.id, place)
 
 
 _CHECKED = frozenset({str, list, dict})
@@ -484,27 +521,24 @@ def _outer_input(scope: _Scope, place: int) -> tuple[Slot | None, str]:
     if instance is None or not 0 <= place < len(names):
         return None, ""
     name = names[place]
-    for slot in instance.inputs:
-        if slot.name == name:
-            return slot, name
     is_same = len(instance.inputs) == len(names)
-    return (instance.inputs[place] if is_same else None), name
+    return scope.sockets.get(name) or (instance.inputs[place] if is_same else None), name
 
 
 def _linked(scope: _Scope, slot: Slot | None) -> Wire | None:
     return scope.level.wires.get(slot.link) if slot is not None and slot.link is not None else None
 
 
-def _set_node(scope: _Scope, part: Part) -> tuple[_Scope, Wire | None]:
+def _set_node(scope: _Scope, part: Part) -> _Onwards:
     """Where the value of a `GetNode` comes from: the `SetNode` of its name, at its level or around it."""
-    name = part.values[0] if isinstance(part.values, list) and part.values else None
-    around: _Scope | None = scope
+    name = _name(part)
+    around: _Scope | None = scope if name is not None else None
     while around is not None:
-        for other in around.level.nodes.values():
-            if other.type == "SetNode" and isinstance(other.values, list) and other.values[:1] == [name] and other.inputs:
-                return around, _linked(around, other.inputs[0])
+        other = around.level.set_nodes.get(name or "")
+        if other is not None:
+            return _Onwards(around, _linked(around, other.inputs[0]))
         around = around.outer
-    return scope, None
+    return _Onwards(scope, None)
 
 
 def _bypassed(part: Part, place: int, wanted: str) -> Slot | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine import Catalog, Engine, Graph, Link, node
 from engine.errors import FormatError
+from engine.formats import ui
 from engine.formats.api import read_api, write_api
 from engine.formats.files import Reader, load
 from engine.formats.ui import read_ui
@@ -416,6 +418,20 @@ def test_subgraphs_that_multiply_are_refused_before_they_fill_the_memory():
     ]
     with pytest.raises(FormatError, match="more than 10,000 nodes"):
         read_ui(page(instance(1, "s19"), definitions={"subgraphs": definitions}), CATALOG)
+
+
+def test_ten_thousand_links_share_a_long_way_without_walking_it_each(monkeypatch):
+    chain = [part(i, "Reroute", inputs=[("", "*", i)], outputs=[("", "*")]) for i in range(2, 5002)]
+    ends = [part(i, "Show", inputs=[("text", "*", i)]) for i in range(5002, 10_000)]
+    links = [(i, i - 1, 0, i, 0, "*") for i in range(2, 5002)] + [(i, 5001, 0, i, 0, "*") for i in range(5002, 10_000)]
+    steps = itertools.count()
+    onwards = ui._Flattener._onwards
+    monkeypatch.setattr(ui._Flattener, "_onwards", lambda *given: (next(steps), onwards(*given))[1])
+
+    found = read_ui(page(SAY, *chain, *ends, links=links), CATALOG)
+
+    assert {node.inputs["text"] for node in found.nodes.values() if node.kind == "Show"} == {Link("1", 0)}
+    assert next(steps) < 2 * len(links)
 
 
 JSON = st.recursive(

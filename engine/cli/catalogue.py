@@ -223,13 +223,15 @@ def _named(workflow: str, folders: Folders, *, download: bool, as_json: bool) ->
 
 def _model(folders: Folders, key: str, name: str) -> dict[str, Any]:
     from engine.errors import WeftError
-    from engine.models.detect import detect
+    from engine.models.detect import Detected, detect
 
     path = folders.find(key, name)
     record: dict[str, Any] = {"folder": key, "name": name, "path": str(path), "bytes": _bytes(path) if path else 0}
     try:
         assert path is not None  # noqa: S101 - it was listed just now
         found = detect(path)
+        if key == "upscale_models" and found.role == "unknown":
+            found = Detected("unknown", "upscaler", found.sizes)  # of the many kinds, which one is told as it is loaded
     except (WeftError, OSError) as cause:
         return {**record, "family": "unknown", "role": "unknown", "title": f"unreadable: {cause}", "supported": False}
     sizes = dict(found.sizes)

@@ -45,6 +45,8 @@ TITLES: Mapping[str, str] = {
     "t5": "T5",
     "taesd": "tiny autoencoder",
     "esrgan": "ESRGAN",
+    "compact": "Real-ESRGAN Compact",
+    "swinir": "SwinIR",
     "unknown": "unknown",
 }
 """Family to how people call it."""
@@ -87,6 +89,8 @@ class Detected:
     @property
     def is_supported(self) -> bool:
         """Whether Weft loads it."""
+        if self.role == "upscaler":
+            return True
         roles = {"checkpoint", "unet", "vae", "text_encoder", "lora", "embedding", "controlnet", "t2i_adapter"}
         return self.role in roles and self.family in SUPPORTED | {"clip", "unknown"} and self.role != "unknown"
 
@@ -275,5 +279,9 @@ def _embedding(shapes: Shapes) -> Detected | None:
 
 
 def _upscaler(shapes: Shapes) -> Detected | None:
-    marks = ("RDB1.conv1.weight", "rdb1.conv1.weight", "model.1.sub.0.")
-    return Detected("esrgan", "upscaler") if _has(shapes, *marks) else None
+    if _has(shapes, "RDB1.conv1.weight", "rdb1.conv1.weight", "model.1.sub.0."):
+        return Detected("esrgan", "upscaler")
+    if _has(shapes, "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"):
+        return Detected("swinir", "upscaler")
+    first, slope = shapes.get("body.0.weight", ()), shapes.get("body.1.weight", ())
+    return Detected("compact", "upscaler") if len(first) == 4 and slope == first[:1] else None

@@ -111,6 +111,17 @@ def test_models_tells_families_without_torch(weft, tmp_path):
     assert weft("models", "lorras").code == 2
 
 
+def test_any_model_in_the_folder_of_upscalers_is_tried(weft, tmp_path):
+    import safetensors.numpy
+    from numpy import zeros
+
+    folder = tmp_path / "models/upscale_models"
+    folder.mkdir(parents=True)
+    safetensors.numpy.save_file({"to_img.weight": zeros((3, 3, 1, 1), "f4")}, folder / "novel.safetensors")
+    (record,) = json.loads(weft("models", "upscale_models", "--json").out)
+    assert (record["title"], record["supported"]) == ("upscaler", True)
+
+
 def test_models_of_extra_paths_are_found_beside_the_root(weft, tmp_path):
     (tmp_path / "ui/models").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()

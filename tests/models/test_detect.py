@@ -73,6 +73,12 @@ FILES = {
     "ControlNet of diffusers": ({"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3)}, "sd1", "controlnet"),
     "embedding": ({"emb_params": (2, 768)}, "sd1", "embedding"),
     "SDXL embedding": ({"clip_g": (2, 1280), "clip_l": (2, 768)}, "sdxl", "embedding"),
+    "swinir": (
+        {"layers.0.residual_group.blocks.0.attn.relative_position_bias_table": (225, 6), "conv_first.weight": (180, 3, 3, 3)},
+        "swinir",
+        "upscaler",
+    ),
+    "compact": ({"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,)}, "compact", "upscaler"),
     "upscaler": ({"model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)}, "esrgan", "upscaler"),
     "FLUX LoRA": ({"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": (16, 3072)}, "flux", "lora"),
     "SD2 LoRA": (

@@ -18,6 +18,7 @@ COMPLETE = frozenset(
         "nodes_canny",
         "nodes_compositing",
         "nodes_images",
+        "nodes_latent",
         "nodes_mask",
         "nodes_morphology",
         "nodes_post_processing",

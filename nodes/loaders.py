@@ -222,7 +222,8 @@ def load_lora(
     Args:
         model: The diffusion model.
         clip: Its text encoder.
-        lora_name: The file with the change.
+        lora_name: The file with the change: LoRA, LoCon, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT or whole differences. Layers of
+            it that the model does not have are left out.
         strength_model: How much of it the model takes; negative turns it around.
         strength_clip: How much of it the text encoder takes.
     """

@@ -47,6 +47,44 @@ def free_u_v2(*, model: Model, b1: Factor = 1.3, b2: Factor = 1.4, s1: Factor = 
     return network.with_hook(FreeU(network.base_width, (b1, b2), (s1, s2), by_structure=True))
 
 
+@node("HyperTile", title="HyperTile", category="model_patches/unet", bypass={"MODEL": "model"})
+def hyper_tile(
+    *,
+    model: Model,
+    tile_size: Annotated[int, Range(1, 2048)] = 256,
+    swap_size: Annotated[int, Range(1, 128)] = 2,
+    max_depth: Annotated[int, Range(0, 10)] = 0,
+    scale_depth: bool = False,
+) -> Model:
+    """Make a model attend within tiles of the picture, which is quicker for large pictures.
+
+    Args:
+        model: The diffusion model.
+        tile_size: Side of a tile at least, in pixels.
+        swap_size: How many sizes of tile to draw from, anew for each attention; the largest of them is never drawn.
+        max_depth: How many times the map may be halved and is still cut.
+        scale_depth: Whether tiles grow with the depth.
+    """
+    from engine.models.hyper_tile import HyperTile
+    from engine.sampling.rules import Rules
+
+    return model.with_rules(Rules(hooks=(HyperTile(tile_size, swap_size, max_depth, scale_depth),)))
+
+
+@node("TomePatchModel", title="TomePatchModel", category="model_patches/unet", bypass={"MODEL": "model"})
+def merge_tokens(*, model: Model, ratio: Annotated[float, Range(0.0, 1.0, step=0.01)] = 0.3) -> Model:
+    """Make a model attend with fewer queries at full resolution, similar ones together, which is quicker.
+
+    Args:
+        model: The diffusion model.
+        ratio: Share of the queries that are merged into others, at most three quarters.
+    """
+    from engine.models.token_merging import TokenMerging
+    from engine.sampling.rules import Rules
+
+    return model.with_rules(Rules(hooks=(TokenMerging(ratio),)))
+
+
 @node(
     "PatchModelAddDownscale",
     title="PatchModelAddDownscale (Kohya Deep Shrink)",

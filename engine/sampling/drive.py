@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.sampling.build import Start, build
 from engine.sampling.guidance import Guidance, Passes
 from engine.sampling.inpaint import NoiseMask, joined
-from engine.sampling.noise import SEED_MODULUS, initial_noise, starting_latent
+from engine.sampling.noise import SEED_MODULUS, initial_noise, lots, starting_latent
 from engine.sampling.region import regions, with_shared_controls
 from engine.sampling.space import fitted, from_model_space, to_model_space
 
@@ -153,6 +153,7 @@ def sampling(
         guider.mix,
         model.rules,
         lambda other: placed((other,), first_is_positive=False)[0],
+        lots(clean.shape, seed),
     )
 
     steps = build(sampler, Start(x, levels, seed, schedule))

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from engine.sampling.mix import Answers
-from engine.sampling.rules import NO_RULES, Moment
+from engine.sampling.rules import NO_RULES, Moment, no_lots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from engine.sampling.mix import Mix, Mixed
     from engine.sampling.region import Area, Region
-    from engine.sampling.rules import Rules
+    from engine.sampling.rules import Draw, Rules
     from engine.types import Conditioning
 
 TINY = 1e-37
@@ -86,6 +86,7 @@ class Guidance:
         mix: Mix,
         rules: Rules = NO_RULES,
         place: Callable[[Conditioning], Sequence[Region]] | None = None,
+        draw: Draw = no_lots,
     ) -> None:
         """Keep what is guided by.
 
@@ -94,9 +95,11 @@ class Guidance:
             mix: Makes one latent of the answers.
             rules: What the model changes about guidance.
             place: Makes regions of a further conditioning that a rule asks for.
+            draw: Gives the lots that the model draws.
         """
         self._mix, self._place = mix, place
-        self.rules = None if rules == NO_RULES else rules.begun()
+        self.rules = None if rules == NO_RULES else rules.begun(draw)
+        self._hooks = self.rules.hooks if self.rules else ()
         self._asks_all = rules.keeps_negative
         self._regions = [(side, region) for side, regions in enumerate(sides) for region in regions]
         self._batches: dict[tuple[int, ...], tuple[_Batch, ...]] = {}
@@ -147,11 +150,11 @@ class Guidance:
         if batches is None:
             batches = self._batches[active] = _batched([self._regions[i] for i in active])
         if len(batches) == 1 and batches[0].is_plain(sides):
-            answers = yield _forward(batches[0], x, sigma, hooks)
+            answers = yield _forward(batches[0], x, sigma, (*self._hooks, *hooks))
             return tuple(answers.chunk(len(sides)))[::-1]
         totals = {side: (torch.zeros_like(x), torch.full_like(x, TINY)) for side in sides}
         for batch in batches:
-            answers = yield _forward(batch, x, sigma, hooks)
+            answers = yield _forward(batch, x, sigma, (*self._hooks, *hooks))
             for (side, region), answer in zip(batch.members, answers.chunk(len(batch.members)), strict=True):
                 total, weights = totals[side]
                 region.crop(total).add_(answer * region.weight)

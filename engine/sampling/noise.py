@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from engine.sampling.rules import Draw
     from engine.types import NoiseSchedule
 
 PATH_DIGITS = 6
@@ -78,6 +79,24 @@ def following(x: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
     if x.device.type == "cpu":
         torch.randn(x.shape, generator=generator)
     return lambda latent: torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+
+
+def lots(shape: Sequence[int], seed: int) -> Draw:
+    """Whole numbers, on the CPU from the numbers that follow those of the initial noise, as in the reference.
+
+    Args:
+        shape: Of the latent, (B, C, h, w): how much noise was drawn.
+        seed: Of the whole run.
+    """
+    generators: list[torch.Generator] = []
+
+    def draw(below: int, shape_of_lots: tuple[int, ...]) -> Tensor:
+        if not generators:
+            generators.append(torch.Generator("cpu").manual_seed(seed % SEED_MODULUS))
+            torch.randn(tuple(shape), generator=generators[0])
+        return torch.randint(below, shape_of_lots, generator=generators[0])
+
+    return draw
 
 
 def brownian(x: Tensor, sigmas: Sequence[float], seed: int, *, on_device: bool = False) -> StepNoise:

@@ -100,6 +100,27 @@ class Remembering(Protocol):
         """The same rule with nothing remembered, for one sampling."""
 
 
+Draw: TypeAlias = Callable[[int, "tuple[int, ...]"], "Tensor"]
+"""(n, shape) to whole numbers from 0 to n - 1, int64 on the CPU, the next ones of a sampling."""
+
+
+class Drawing(Protocol):
+    """A change to the network that draws lots while it runs."""
+
+    def begun(self, draw: Draw) -> Any:
+        """The hook itself, for one sampling."""
+
+
+def no_lots(below: int, shape: tuple[int, ...]) -> Tensor:
+    """For samplings whose model draws none.
+
+    Raises:
+        ValueError: always.
+    """
+    msg = f"cannot draw {shape} numbers below {below}: nobody draws lots in this sampling"
+    raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a model changes about guidance.
@@ -110,6 +131,7 @@ class Rules:
         post: Change the result, in order.
         mask: Changes the noise mask from level to level.
         keeps_negative: Whether the negative conditioning is asked for even where the scale is 1.
+        hooks: Make the hooks of every pass; for those that draw lots, which begin anew with each sampling.
     """
 
     pre: tuple[Pre, ...] = ()
@@ -117,6 +139,7 @@ class Rules:
     post: tuple[Post, ...] = ()
     mask: MaskRule | None = None
     keeps_negative: bool = False
+    hooks: tuple[Drawing, ...] = ()
 
     def then(self, later: Rules) -> Rules:
         """These rules with later ones after them; there is one `combine` and one `mask`, and the last counts."""
@@ -126,16 +149,18 @@ class Rules:
             post=self.post + later.post,
             mask=later.mask or self.mask,
             keeps_negative=self.keeps_negative or later.keeps_negative,
+            hooks=self.hooks + later.hooks,
         )
 
-    def begun(self) -> Rules:
-        """These rules with nothing remembered, for one sampling."""
+    def begun(self, draw: Draw = no_lots) -> Rules:
+        """These rules with nothing remembered, for one sampling; its hooks draw from `draw`."""
         return Rules(
             pre=tuple(map(_begun, self.pre)),
             combine=_begun(self.combine),
             post=tuple(map(_begun, self.post)),
             mask=self.mask,
             keeps_negative=self.keeps_negative,
+            hooks=tuple(hook.begun(draw) for hook in self.hooks),
         )
 
 

@@ -15,14 +15,22 @@ PART = ROOT / "tests" / "data" / "comfyui-nodes-subset.json"
 
 COMPLETE = frozenset(
     {
+        "nodes_attention_multiply",
         "nodes_canny",
         "nodes_compositing",
+        "nodes_freelunch",
+        "nodes_hypernetwork",
+        "nodes_hypertile",
         "nodes_images",
         "nodes_latent",
         "nodes_mask",
+        "nodes_model_downscale",
         "nodes_morphology",
+        "nodes_pag",
         "nodes_post_processing",
         "nodes_rebatch",
+        "nodes_sag",
+        "nodes_tomesd",
         "nodes_upscale_model",
     }
 )

@@ -168,6 +168,10 @@ class NoiseSchedule(Protocol):
     def sigma_max(self) -> float:
         """The highest trained noise level."""
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether latents are blends (1 - sigma) * clean + sigma * noise; sums clean + sigma * noise otherwise."""
+
     def timestep(self, sigma: Tensor) -> Tensor:
         """What the network is told for `sigma`; same shape, float32."""
 
@@ -179,6 +183,9 @@ class NoiseSchedule(Protocol):
 
     def noised(self, noise: Tensor, sigma: Tensor, latent: Tensor, *, max_denoise: bool = False) -> Tensor:
         """`latent` (model space) carried to noise level `sigma` by `noise`."""
+
+    def settled(self, x: Tensor, sigma: float) -> Tensor:
+        """What a latent that was sampled down to level `sigma` is handed on as."""
 
     def denoised(self, output: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
         """The clean latent that the network's `output` stands for."""

@@ -7,6 +7,8 @@ from engine.types import LatentFormat, Model
 
 Level = Annotated[float, Range(0.0, 1000.0, step=0.001)]
 
+Shift = Annotated[float, Range(0.0, 100.0, step=0.01)]
+
 LCM_STRIDE = 20
 """Latent consistency models are distilled to every 20th timestep."""
 
@@ -81,6 +83,68 @@ def continuous_v(
 
     del sampling
     return model.with_schedule(ContinuousSchedule(sigma_min, sigma_max, "v", time="angle"))
+
+
+@node("ModelSamplingSD3", title="ModelSamplingSD3", category="advanced/model")
+def flow_sd3(*, model: Model, shift: Shift = 3.0) -> Model:
+    """Shift the noise levels of a flow model: more of them are high, as large pictures need it.
+
+    Args:
+        model: The model, trained on flows as Stable Diffusion 3 is.
+        shift: How far; 1 for not at all.
+    """
+    from engine.sampling.flow import FlowSchedule
+
+    return model.with_schedule(FlowSchedule(shift, 1000.0))
+
+
+@node("ModelSamplingAuraFlow", title="ModelSamplingAuraFlow", category="advanced/model")
+def flow_aura(*, model: Model, shift: Shift = 1.73) -> Model:
+    """Shift the noise levels of a flow model that is told them as 0 to 1.
+
+    Args:
+        model: The model, trained on flows as AuraFlow is.
+        shift: How far; 1 for not at all.
+    """
+    from engine.sampling.flow import FlowSchedule
+
+    return model.with_schedule(FlowSchedule(shift, 1.0))
+
+
+@node("ModelSamplingFlux", title="ModelSamplingFlux", category="advanced/model")
+def flow_flux(
+    *,
+    model: Model,
+    max_shift: Shift = 1.15,
+    base_shift: Shift = 0.5,
+    width: Annotated[int, Range(16, 16384, step=8)] = 1024,
+    height: Annotated[int, Range(16, 16384, step=8)] = 1024,
+) -> Model:
+    """Shift the noise levels of a flow model by the size of the picture.
+
+    Args:
+        model: The model, trained on flows as Flux is.
+        max_shift: How far for pictures of 1024 x 1024 pixels, in the logarithm of the signal-to-noise ratio.
+        base_shift: How far for pictures of 256 x 256 pixels.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+    """
+    from engine.sampling.flow import FLUX_LENGTH, FlowSchedule, shift_for_size
+
+    return model.with_schedule(FlowSchedule(shift_for_size(width, height, base_shift, max_shift), 1.0, FLUX_LENGTH))
+
+
+@node("ModelSamplingStableCascade", title="ModelSamplingStableCascade", category="advanced/model")
+def cosine(*, model: Model, shift: Shift = 2.0) -> Model:
+    """Shift the cosine noise levels of Stable Cascade.
+
+    Args:
+        model: The model, trained on the cosine schedule.
+        shift: Factor of the levels; 1 for those of the schedule.
+    """
+    from engine.sampling.schedule import CosineSchedule
+
+    return model.with_schedule(CosineSchedule(shift))
 
 
 @node("ModelComputeDtype", title="ModelComputeDtype", category="advanced/debug/model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +18,7 @@ from engine.sampling.cfg_pp import (
     gradient_estimation_cfg_pp,
     res_multistep_cfg_pp,
 )
+from engine.sampling.flow import as_blends, as_sums, flow_middle, flow_split
 from engine.sampling.multistep import deis, gradient_estimation, ipndm, ipndm_v, lms, res_multistep
 from engine.sampling.names import SAMPLER_NAMES, refusal
 from engine.sampling.noise import StepNoise, brownian, following, gaussian, scaled
@@ -42,12 +43,20 @@ class Start:
         sigmas: N + 1 falling levels.
         seed: Of noise that is added on the way.
         schedule: The model's noise levels.
+        levels: The schedule's levels that `sigmas` stand for, where those are others; see `as_sums`.
     """
 
     x: Tensor
     sigmas: tuple[float, ...]
     seed: int
     schedule: NoiseSchedule
+    levels: tuple[float, ...] = ()
+
+    def level(self, sigma: float) -> float:
+        """The schedule's level that the sampler calls `sigma`."""
+        if not self.levels:
+            return sigma
+        return dict(zip(self.sigmas, self.levels, strict=True)).get(sigma, sigma / (1.0 + sigma))
 
     def gaussian(self, amount: float = 1.0) -> StepNoise:
         """Independent noise for each move, `amount` times as strong as it should be."""
@@ -57,7 +66,14 @@ class Start:
     def brownian(self, amount: float = 1.0, *, on_device: bool = False) -> StepNoise:
         """Noise of one Brownian path, on the CPU or on the device; `amount` as for `gaussian`."""
         self._require_falling()
-        return scaled(brownian(self.x, self.sigmas, self.seed, on_device=on_device), amount)
+        path = brownian(self.x, self.levels or self.sigmas, self.seed, on_device=on_device)
+        return scaled((lambda sigma, below: path(self.level(sigma), self.level(below))) if self.levels else path, amount)
+
+    def as_sums(self) -> Start:
+        """The same start of a flow in terms of sums."""
+        x, sums = as_sums(self.x, self.sigmas, self.schedule)
+        first = sums[0] / (1.0 + sums[0])
+        return replace(self, x=x, sigmas=sums, levels=(first, *self.sigmas[1:]))
 
     def _require_falling(self) -> None:
         if any(below >= sigma for sigma, below in pairwise(self.sigmas)):
@@ -73,7 +89,7 @@ def _tau(start: Start, eta: float, first: float | None, last: float | None) -> C
     """`eta` between two noise levels, 0 elsewhere; the levels after a fifth and after four fifths of the way by default."""
     high = start.schedule.percent_to_sigma(0.2) if first is None else first
     low = start.schedule.percent_to_sigma(0.8) if last is None else last
-    return lambda sigma: eta if high >= sigma >= low else 0.0
+    return lambda sigma: eta if high >= start.level(sigma) >= low else 0.0
 
 
 def _sa_solver(
@@ -169,6 +185,35 @@ BUILDERS: Mapping[str, Builder] = {
 """Sampler name to what starts it, with options. Those of the field's menus are `names.SAMPLER_NAMES`."""
 
 
+FLOW_BUILDERS: Mapping[str, Builder] = {
+    "euler_ancestral": _gaussian(euler_ancestral, split=flow_split),
+    "dpm_2_ancestral": _gaussian(dpm_2_ancestral, split=flow_split),
+    "dpmpp_2s_ancestral": _gaussian(dpmpp_2s_ancestral, split=flow_split, middle=flow_middle),
+}
+"""Samplers that add noise to the blends of flows in another way."""
+
+BY_SIGNAL_TO_NOISE = frozenset(
+    {
+        "euler_ancestral_cfg_pp",
+        "euler_cfg_pp",
+        "dpmpp_sde",
+        "dpmpp_sde_gpu",
+        "dpmpp_2m_sde",
+        "dpmpp_2m_sde_gpu",
+        "dpmpp_2m_sde_heun",
+        "dpmpp_2m_sde_heun_gpu",
+        "dpmpp_3m_sde",
+        "dpmpp_3m_sde_gpu",
+        "er_sde",
+        "seeds_2",
+        "seeds_3",
+        "sa_solver",
+        "sa_solver_pece",
+    }
+)
+"""Samplers that think in terms of the signal-to-noise ratio; the others take the levels of flows as they are."""
+
+
 def build(sampler: Sampler, start: Start) -> Steps:
     """Start a sampler.
 
@@ -181,4 +226,9 @@ def build(sampler: Sampler, start: Start) -> Steps:
     """
     if sampler.name not in BUILDERS:
         raise ValueError(refusal("sampler", sampler.name, SAMPLER_NAMES))
+    if start.schedule.is_flow:
+        if sampler.name in BY_SIGNAL_TO_NOISE:
+            return as_blends(BUILDERS[sampler.name](start.as_sums(), **sampler.options), start.sigmas[-1])
+        if sampler.name in FLOW_BUILDERS:
+            return FLOW_BUILDERS[sampler.name](start, **sampler.options)
     return BUILDERS[sampler.name](start, **sampler.options)

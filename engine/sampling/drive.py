@@ -172,4 +172,4 @@ def sampling(
                 on_step(reported, total, denoised)
             request = steps.send(torch.stack((denoised, *negative)) if negative else denoised)
     except StopIteration as end:
-        return from_model_space(end.value, latent_format)
+        return from_model_space(schedule.settled(end.value, levels[-1]), latent_format)

@@ -41,6 +41,9 @@ class Denoise:
     with_negative: bool = False
 
 
+Split: TypeAlias = "Callable[[float, float, float], tuple[float, float, float]]"
+"""(level, next level, eta) to (level to move to, factor of the latent there, standard deviation of the noise to add)."""
+
 Steps: TypeAlias = Generator[Denoise, Tensor, Tensor]
 """A running sampler: yields requests, is sent denoised latents, returns the final latent."""
 
@@ -61,7 +64,30 @@ def euler(x: Tensor, sigmas: Sequence[float]) -> Steps:
     return x
 
 
-def euler_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0) -> Steps:
+def ancestral_levels(sigma: float, below: float, eta: float = 1.0) -> tuple[float, float]:
+    """Split a move from `sigma` to `below` into a deterministic part and fresh noise.
+
+    Returns:
+        (down, up): the level to move to, and the standard deviation of the noise to add; down**2 + up**2 = below**2.
+    """
+    up = min(below, eta * math.sqrt(below**2 * (sigma**2 - below**2) / sigma**2))
+    return math.sqrt(below**2 - up**2), up
+
+
+def ancestral_split(sigma: float, below: float, eta: float) -> tuple[float, float, float]:
+    """`ancestral_levels` as a `Split`: the latent needs no factor."""
+    down, up = ancestral_levels(sigma, below, eta)
+    return down, 1.0, up
+
+
+def renewed(x: Tensor, kept: float, noise: Tensor, up: float) -> Tensor:
+    """`x` multiplied by `kept`, with noise of standard deviation `up`."""
+    return torch.add(x if kept == 1.0 else x * kept, noise, alpha=up)
+
+
+def euler_ancestral(
+    x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0, split: Split = ancestral_split
+) -> Steps:
     """Euler to a level below the next one, then fresh noise up to it.
 
     Args:
@@ -69,15 +95,16 @@ def euler_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: f
         sigmas: N + 1 falling levels.
         noise: Fresh noise.
         eta: Share of the noise that is renewed; 0 is `euler`.
+        split: How a move is divided.
 
     Source: Ho et al. 2020 (DDPM posterior), arXiv:2006.11239, eq. 6-7, in terms of sigma.
     """
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         denoised = yield Denoise(x, sigma, step)
-        down, up = ancestral_levels(sigma, below, eta)
+        down, kept, up = split(sigma, below, eta)
         x = torch.lerp(denoised, x, down / sigma)
         if up > 0.0:
-            x = torch.add(x, noise(sigma, below), alpha=up)
+            x = renewed(x, kept, noise(sigma, below), up)
     return x
 
 
@@ -172,13 +199,3 @@ def lcm_upscaled(
         if below > 0.0:
             x = torch.add(x, noise(x), alpha=below)
     return x
-
-
-def ancestral_levels(sigma: float, below: float, eta: float = 1.0) -> tuple[float, float]:
-    """Split a move from `sigma` to `below` into a deterministic part and fresh noise.
-
-    Returns:
-        (down, up): the level to move to, and the standard deviation of the noise to add; down**2 + up**2 = below**2.
-    """
-    up = min(below, eta * math.sqrt(below**2 * (sigma**2 - below**2) / sigma**2))
-    return math.sqrt(below**2 - up**2), up

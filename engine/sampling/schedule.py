@@ -25,6 +25,15 @@ PERCENT_ZERO_SIGMA = 999999999.9
 TABLE_LENGTH = 1000
 """Levels in the table of a continuous schedule."""
 
+COSINE_LENGTH = 10_000
+"""Levels in the table of the cosine schedule."""
+
+COSINE_OFFSET = 0.008
+"""Where the cosine begins, so that the first steps are not too small."""
+
+COSINE_LEAST = 0.0001
+"""Least share of the signal, and of the noise, in the cosine schedule."""
+
 
 class _Exploding:
     """What schedules have in common whose latents are kept unscaled ("variance exploding")."""
@@ -33,9 +42,19 @@ class _Exploding:
     sigma_data: float
     sigmas: Tensor
 
+    @property
+    def is_flow(self) -> bool:
+        """That latents are sums, not blends."""
+        return False
+
     def timestep(self, sigma: Tensor) -> Tensor:
         """What the network is told for `sigma`; same shape, float32."""
         raise NotImplementedError
+
+    def settled(self, x: Tensor, sigma: float) -> Tensor:
+        """What a latent that was sampled down to level `sigma` is handed on as: it stays what it is."""
+        del sigma
+        return x
 
     @property
     def sigma_min(self) -> float:
@@ -246,6 +265,60 @@ class ContinuousSchedule(_Exploding):
             return 0.0
         low = math.log(self.lowest)
         return math.exp(low + (math.log(self.highest) - low) * (1.0 - percent))
+
+
+@dataclass(frozen=True, eq=False)
+class CosineSchedule(_Exploding):
+    """Noise levels of Stable Cascade: the cosine schedule, shifted for large latents.
+
+    Attributes:
+        shift: Factor of the noise levels.
+        prediction: What the network predicts, see `prediction`.
+
+    Source: Nichol and Dhariwal 2021, arXiv:2102.09672, eq. 17; shift: Hoogeboom et al. 2023 (simple diffusion),
+    arXiv:2301.11093, eq. 3.
+    """
+
+    shift: float = 1.0
+    prediction: Prediction = "eps"
+    sigma_data: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        """Check the shift."""
+        if self.shift <= 0.0:
+            msg = f"cannot shift noise levels by {self.shift}: it has to be above 0"
+            raise ValueError(msg)
+
+    @cached_property
+    def sigmas(self) -> Tensor:  # type: ignore[override]
+        """[10000] float32 on the CPU, rising: what schedulers walk."""
+        return self.sigma(torch.arange(1, COSINE_LENGTH + 1) / COSINE_LENGTH)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The time of the unshifted schedule that has this level; same shape, float32."""
+        share = 1.0 / (sigma.square() + 1.0)
+        return (share * _COSINE_START).sqrt().acos() / (math.pi / 2) * (1.0 + COSINE_OFFSET) - COSINE_OFFSET
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        """The noise level at a time of 0..1; same shape, float32."""
+        share = _cosine(timestep) / _COSINE_START
+        if self.shift != 1.0:
+            share = (share.logit() - 2.0 * math.log(self.shift)).sigmoid()
+        share = share.clamp(COSINE_LEAST, 1.0 - COSINE_LEAST)
+        return ((1.0 - share) / share).sqrt()
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """The noise level when `percent` (0..1) of the time is gone; beyond all levels at 0, and 0 at 1."""
+        if percent <= 0.0:
+            return PERCENT_ZERO_SIGMA
+        return float(self.sigma(torch.tensor(1.0 - percent))) if percent < 1.0 else 0.0
+
+
+def _cosine(time: Tensor) -> Tensor:
+    return ((time + COSINE_OFFSET) / (1.0 + COSINE_OFFSET) * (math.pi / 2)).cos().square()
+
+
+_COSINE_START = float(_cosine(torch.tensor(0.0)))
 
 
 def _per_row(sigma: Tensor, x: Tensor) -> Tensor:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.sampling.samplers import Denoise, ancestral_levels
+from engine.sampling.samplers import Denoise, ancestral_levels, ancestral_split, renewed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from torch import Tensor
 
     from engine.sampling.noise import StepNoise
-    from engine.sampling.samplers import Steps
+    from engine.sampling.samplers import Split, Steps
 
 ADAPTIVE_END = 1e-5
 """Length in lambda that `dpm_adaptive` leaves undone."""
@@ -71,7 +71,9 @@ def dpm_2(x: Tensor, sigmas: Sequence[float]) -> Steps:
     return x
 
 
-def dpm_2_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0) -> Steps:
+def dpm_2_ancestral(
+    x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0, split: Split = ancestral_split
+) -> Steps:
     """`dpm_2` to a level below the next one, then fresh noise up to it.
 
     Args:
@@ -79,19 +81,27 @@ def dpm_2_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: f
         sigmas: N + 1 falling levels.
         noise: Fresh noise.
         eta: Share of the noise that is renewed.
+        split: How a move is divided.
 
-    Source: as `dpm_2`, with the noise of `ancestral_levels`.
+    Source: as `dpm_2`, with the noise of `split`.
     """
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         denoised = yield Denoise(x, sigma, step)
-        down, up = ancestral_levels(sigma, below, eta)
+        down, kept, up = split(sigma, below, eta)
         x = yield from _midpoint(x, denoised, sigma, down, step)
         if up > 0.0:
-            x = torch.add(x, noise(sigma, below), alpha=up)
+            x = renewed(x, kept, noise(sigma, below), up)
     return x
 
 
-def dpmpp_2s_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta: float = 1.0) -> Steps:
+def dpmpp_2s_ancestral(
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: StepNoise,
+    eta: float = 1.0,
+    split: Split = ancestral_split,
+    middle: Callable[[float, float], float] = lambda sigma, below: math.sqrt(sigma * below),
+) -> Steps:
     """DPM-Solver++(2S): the answer half-way in lambda serves for the whole step; then fresh noise.
 
     Args:
@@ -99,19 +109,21 @@ def dpmpp_2s_ancestral(x: Tensor, sigmas: Sequence[float], noise: StepNoise, eta
         sigmas: N + 1 falling levels.
         noise: Fresh noise.
         eta: Share of the noise that is renewed.
+        split: How a move is divided.
+        middle: The level half-way in lambda.
 
     Source: Lu et al. 2022, arXiv:2211.01095, algorithm 1 with r = 1/2.
     """
     for step, (sigma, below) in enumerate(pairwise(sigmas)):
         denoised = yield Denoise(x, sigma, step)
-        down, up = ancestral_levels(sigma, below, eta)
+        down, kept, up = split(sigma, below, eta)
         if down > 0.0:
-            middle = math.sqrt(sigma * down)
-            half = torch.lerp(denoised, x, middle / sigma)
-            denoised = yield Denoise(half, middle, step)
+            level = middle(sigma, down)
+            half = torch.lerp(denoised, x, level / sigma)
+            denoised = yield Denoise(half, level, step)
         x = torch.lerp(denoised, x, down / sigma)
         if up > 0.0:
-            x = torch.add(x, noise(sigma, below), alpha=up)
+            x = renewed(x, kept, noise(sigma, below), up)
     return x
 
 

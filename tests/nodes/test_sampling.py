@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -152,6 +153,20 @@ def test_models_are_sampled_as_they_were_trained():
     assert (playground.schedule.sigma_data, playground.latent_format.channels) == (0.5, 4)
     assert playground.latent_format.scale[0] == pytest.approx(0.5 / 8.4927)
     assert model_sampling.continuous_edm(model=model, sampling="eps").latent_format is model.latent_format
+
+
+def test_flow_models_are_sampled_over_shifted_levels():
+    model = ContextModel()
+
+    sd3 = model_sampling.flow_sd3(model=model, shift=2.0).schedule
+    aura = model_sampling.flow_aura(model=model).schedule
+    flux = model_sampling.flow_flux(model=model, width=256, height=256).schedule
+    cascade = model_sampling.cosine(model=model).schedule
+
+    assert sd3.percent_to_sigma(0.5) == pytest.approx(2 / 3)
+    assert (aura.shift, float(aura.timestep(torch.tensor(0.5)))) == (1.73, 0.5)
+    assert (flux.shift, len(flux.sigmas)) == (pytest.approx(math.exp(0.5)), 10_000)
+    assert (cascade.shift, cascade.is_flow) == (2.0, False)
 
 
 def test_the_format_that_a_model_computes_in_is_chosen():

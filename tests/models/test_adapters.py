@@ -329,6 +329,7 @@ BROKEN = {
     "alpha alone": ({"alpha": ()}, "alpha: no kind of adapter is made of these"),
     "a magnitude of another size": ({"up": (6, 2), "down": (2, 5), "magnitude": (7, 1)}, r"magnitude \[7, 1\] does not fit \[6, 5\]"),
     "factors that do not fit each other": ({"lokr_w1": (3, 1), "lokr_w2_a": (2, 2), "lokr_w2_b": (3, 5)}, "do not fit each other"),
+    "no rank": ({"up": (6, 0), "down": (0, 5)}, "its factors have rank 0"),
     "rescale of another size": ({"oft_blocks": (3, 2, 2), "rescale": (5, 1)}, r"rescale \[5, 1\] do not make \[6, 5\]"),
 }  # fmt: skip
 

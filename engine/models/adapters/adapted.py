@@ -75,7 +75,7 @@ class Adapted:
         if magnitude is None:
             return cls(adapter, strength)
         ones = [1] * (len(shape) - 2)
-        if magnitude.shape[0] == shape[0] == magnitude.numel():
+        if len(shape) > 1 and magnitude.shape[0] == shape[0] == magnitude.numel():
             return cls(adapter, strength, magnitude.reshape(-1, 1, *ones))
         if len(shape) > 1 and magnitude.shape[0] == 1 and magnitude.numel() == shape[1]:
             return cls(adapter, strength, magnitude.reshape(1, -1, *ones))
@@ -104,7 +104,14 @@ def here(tensor: Tensor, weight: Tensor) -> Tensor:
 
 
 def share(factors: Factors, rank: int) -> float:
-    """Alpha by rank: what a change is scaled with; 1 where the file says nothing."""
+    """Alpha by rank: what a change is scaled with; 1 where the file says nothing.
+
+    Raises:
+        ValueError: if the rank is 0.
+    """
+    if rank == 0:
+        msg = "its factors have rank 0"
+        raise ValueError(msg)
     alpha = factors.get("alpha")
     return float(alpha) / rank if alpha is not None else 1.0
 

@@ -65,4 +65,4 @@ def _product(half: tuple[Tensor, Tensor, Tensor | None], weight: Tensor) -> Tens
     a, b = (here(factor, weight).flatten(1) for factor in half[:2])
     if half[2] is None:
         return (a @ b).reshape(weight.shape)
-    return torch.einsum("rskl,ro,si->oikl", here(half[2], weight), a, b)
+    return torch.einsum("rs...,ro,si->oi...", here(half[2], weight), a, b)

@@ -95,5 +95,5 @@ def _whole(half: Half, weight: Tensor) -> Tensor:
         return a
     b, *cores = rest
     if cores:
-        return torch.einsum("rskl,ro,si->oikl", cores[0], a.flatten(1), b.flatten(1))
+        return torch.einsum("rs...,ro,si->oi...", cores[0], a.flatten(1), b.flatten(1))
     return (a.flatten(1) @ b.flatten(1)).reshape(-1, *b.shape[1:])

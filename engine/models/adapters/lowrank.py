@@ -62,4 +62,4 @@ class LowRank:
         down = here(self.down, weight).flatten(1)
         if self.mid is None:
             return (up @ down).reshape(weight.shape)
-        return torch.einsum("or,rskl,si->oikl", up, here(self.mid, weight), down)
+        return torch.einsum("or,rs...,si->oi...", up, here(self.mid, weight), down)

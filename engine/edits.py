@@ -167,5 +167,6 @@ def _some_seeds(graph: Graph, catalog: Catalog) -> dict[Place, int]:
 
 
 def _port(graph: Graph, catalog: Catalog, where: Place) -> Input | None:
-    kind = catalog.get(graph[where.node].kind)
-    return None if kind is None else kind.inputs.get(where.input, kind.variadic)
+    node = graph[where.node]
+    kind = catalog.get(node.kind)
+    return None if kind is None else kind.chosen(node.inputs).inputs.get(where.input, kind.variadic)

@@ -28,7 +28,7 @@ def without_inactive(graph: Graph, catalog: Catalog) -> Mapping[str, Node]:
         for name, value in node.inputs.items():
             if type(value) is Link:
                 kind = catalog.get(node.kind)
-                port = kind.inputs.get(name) if kind else None
+                port = kind.chosen(node.inputs).inputs.get(name) if kind else None
                 resolved = _passed(graph, catalog, value, port.type if port else "*")
                 if resolved is not None:
                     inputs[name] = resolved
@@ -63,7 +63,7 @@ def _bypass_input(kind: Kind, port: int | str, node: Node, wanted: str) -> str |
     output = kind.outputs[index]
     if output.name in kind.bypass:
         return kind.bypass[output.name]
-    inputs = list(kind.inputs.values())
+    inputs = list(kind.chosen(node.inputs).inputs.values())
     if index < len(inputs) and compatible(inputs[index].type, output.type) and compatible(inputs[index].type, wanted):
         return inputs[index].name
     fitting = [p for p in inputs if p.type == wanted] or [

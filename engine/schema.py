@@ -17,15 +17,19 @@ Args:
 Parameter: port. Annotation: port type. Default: optional. `Annotated`: range, choices, widget. Return annotation:
 outputs (`NamedTuple` fields are the names). Docstring: help. A parameter of type `Run` is not a port. `list[T]` takes
 or gives a whole list, `Lazy[T]` is computed on demand, `**more: T` takes any number of named inputs (of plain types), or
-those that `Names` lists. The decorated function stays a plain function.
+those that `Names` lists. A `Mapping` marked `Growing` is as many inputs as are linked; a union of classes marked `option` is
+a choice that brings inputs of its own. A type variable is any type, the same wherever it stands. The decorated function stays
+a plain function.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -35,12 +39,13 @@ from engine.errors import DeclarationError
 from engine.types import PORT_TYPES, Expansion, Lazy, Run, Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
     from engine.folders import Folders
 
 F = TypeVar("F", bound="Callable[..., Any]")
+C = TypeVar("C", bound=type)
 
 
 class _Missing(Enum):
@@ -115,6 +120,60 @@ class Names:
     default: Any = MISSING
 
 
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """A `Mapping[str, T]` that takes as many inputs as are linked: `images.image0`, `images.image1`, ...
+
+    Attributes:
+        prefix: What the names of its entries begin with, before a number from 0.
+        names: The names of its entries, where they are not numbered.
+        min: How many must be given.
+        max: How many there may be.
+    """
+
+    prefix: str = ""
+    names: tuple[str, ...] = ()
+    min: int = 1
+    max: int = 50
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of all entries there may be."""
+        return (self.names or tuple(f"{self.prefix}{i}" for i in range(self.max)))[: self.max]
+
+
+def option(key: str) -> Callable[[C], C]:
+    """Mark a `NamedTuple` as one value of a choice; its fields are the inputs that this value brings.
+
+    A parameter whose annotation is a union of such classes is a choice. In workflows the chosen key stands under the name of
+    the parameter, and the inputs of the option beside it, under `parameter.field`. The function is given the tuple.
+
+    Args:
+        key: The value in workflows.
+
+    Raises:
+        DeclarationError: where the class leaves something unsaid, as for functions; its docstring has `Attributes`.
+    """
+
+    def mark(cls: C) -> C:
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        doc = _Doc.of(cls, where)
+        fields: tuple[str, ...] = getattr(cls, "_fields", ())
+        defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
+        hints = get_type_hints(cls, include_extras=True)
+        parts = []
+        for name in fields:
+            if name not in doc.arguments:
+                msg = f"{where}: field {name!r} is not described in the docstring's Attributes"
+                raise DeclarationError(msg)
+            default = defaults.get(name, inspect.Parameter.empty)
+            parts.append(_part(name, hints[name], default, doc.arguments[name], f"{where}: field {name!r}"))
+        cls.__weft_option__ = Option(key, cls, tuple(parts), doc.summary)  # type: ignore[attr-defined]
+        return cls
+
+    return mark
+
+
 class Widget:
     """Options for editors, passed on in `/object_info` (`multiline`, `control_after_generate`, `tooltip`, ...).
 
@@ -148,6 +207,7 @@ class Input:
         listed_optional: Stands in the `optional` section of `/object_info`.
         lazy: Computed on demand.
         whole_list: Receives all elements of a list at once.
+        match: Name of a type that is open; all ports of a kind that name it have the same.
     """
 
     name: str
@@ -163,6 +223,7 @@ class Input:
     listed_optional: bool = False
     lazy: bool = False
     whole_list: bool = False
+    match: str = ""
 
     @property
     def is_widget(self) -> bool:
@@ -180,13 +241,108 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A parameter that is several inputs, `name.key` for each key; those that are given reach the function as a mapping.
+
+    Attributes:
+        port: What each of them is, under the name of the parameter.
+        growing: Their names and number.
+    """
+
+    port: Input
+    growing: Growing
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One value of a choice.
+
+    Attributes:
+        key: The value in workflows.
+        type: What the function is given: a `NamedTuple` of its inputs.
+        parts: The inputs that it brings.
+        help: One or two sentences.
+    """
+
+    key: str
+    type: type
+    parts: tuple[Part, ...]
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A parameter that is a choice whose values bring inputs of their own, `name.field` for each field.
+
+    Attributes:
+        port: The choice itself.
+        options: By their keys.
+    """
+
+    port: Input
+    options: Mapping[str, Option]
+
+    def chosen(self, value: Any) -> Option:
+        """The option that a value stands for; the default where it is none."""
+        found = self.options.get(value) if isinstance(value, str) else None
+        return found or self.options.get(str(self.port.default)) or next(iter(self.options.values()))
+
+
+Part = Input | Group | Selection
+"""What a parameter is in workflows."""
+
+
+def flat(parts: Iterable[Part], given: Mapping[str, Any], prefix: str = "") -> dict[str, Input]:
+    """The inputs that parameters are in workflows, in the order that editors show.
+
+    Args:
+        parts: The parameters.
+        given: Values by name of input: they say what is chosen.
+        prefix: What their names begin with.
+    """
+    found: dict[str, Input] = {}
+    for part in parts:
+        port = part if isinstance(part, Input) else part.port
+        name = f"{prefix}{port.name}"
+        if isinstance(part, Group):
+            for i, key in enumerate(part.growing.keys):
+                is_required = port.required and i < part.growing.min
+                full = f"{name}.{key}"
+                found[full] = replace(port, name=full, required=is_required, listed_optional=not is_required)
+            continue
+        found[name] = replace(port, name=name) if prefix else port
+        if isinstance(part, Selection):
+            found |= flat(part.chosen(given.get(name)).parts, given, f"{name}.")
+    return found
+
+
+def gathered(parts: Iterable[Part], inputs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The arguments that inputs mean, taken out of `inputs`; what stays there belongs to no part."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        port = part if isinstance(part, Input) else part.port
+        name = f"{prefix}{port.name}"
+        if isinstance(part, Group):
+            keys = {key: f"{name}.{key}" for key in part.growing.keys}
+            entries = {key: inputs.pop(full) for key, full in keys.items() if full in inputs}
+            found[port.name] = types.MappingProxyType(entries)
+        elif isinstance(part, Selection):
+            chosen = part.chosen(inputs.pop(name, None))
+            found[port.name] = chosen.type(**gathered(chosen.parts, inputs, f"{name}."))
+        elif name in inputs:
+            found[port.name] = inputs.pop(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
-    """An output port of a kind."""
+    """An output port of a kind; `match` as of `Input`."""
 
     name: str
     type: str
     help: str = ""
     is_list: bool = False
+    match: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +352,10 @@ class Kind:
     Attributes:
         id: The name that saved workflows use.
         function: Called with the inputs by name; may be a coroutine function.
-        inputs: Input ports by name, in the order that editors show.
+        inputs: Input ports by name, in the order that editors show; where there are choices that bring inputs, those of the
+            values that are chosen.
         outputs: Output ports in order.
+        parts: The parameters, where one of them is several inputs; else empty.
         variadic: The type of further named inputs, or None.
         title: What people read.
         category: Menu path, `/`-separated.
@@ -219,6 +377,7 @@ class Kind:
     inputs: Mapping[str, Input]
     outputs: tuple[Output, ...]
     variadic: Input | None = None
+    parts: tuple[Part, ...] = ()
     title: str = ""
     category: str = "sd"
     help: str = ""
@@ -263,6 +422,40 @@ class Kind:
         """Whether some input names files, so that validity and key depend on the disk."""
         return any(port.files or port.references for port in self.inputs.values())
 
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, ...], Kind]:
+        return {}
+
+    def chosen(self, given: Mapping[str, Any]) -> Kind:
+        """This kind with the inputs that it has where some values are given; one and the same for the same choices.
+
+        Args:
+            given: Values by name of input.
+        """
+        if not self.parts:
+            return self
+        choices = tuple(option.key for _, option in choices_of(self.parts, given))
+        kind = self._chosen.get(choices)
+        if kind is None:
+            inputs = types.MappingProxyType(flat(self.parts, given))
+            kind = self._chosen[choices] = replace(self, inputs=inputs) if inputs != self.inputs else self
+        return kind
+
+    @cached_property
+    def variants(self) -> tuple[tuple[Mapping[str, str], Kind], ...]:
+        """(the chosen keys by name of input, the kind with them) for all choices that bring inputs."""
+        front: list[dict[str, str]] = [{}]
+        found = []
+        while front:
+            given = front.pop(0)
+            names = [(name, selection) for name, selection, _ in _selections(self.parts, given)]
+            open_ = next(((name, selection) for name, selection in names if name not in given), None)
+            if open_ is None:
+                found.append((given, self.chosen(given)))
+            else:
+                front.extend({**given, open_[0]: key} for key in open_[1].options)
+        return tuple(found)
+
     def output_index(self, port: int | str) -> int | None:
         """Index of an output given by index or name; None if there is none."""
         if isinstance(port, int):
@@ -271,6 +464,21 @@ class Kind:
             if output.name == port:
                 return i
         return None
+
+
+def _selections(parts: Iterable[Part], given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Selection, Option]]:
+    """(name of input, selection, what is chosen) for all choices that bring inputs, those of chosen options after them."""
+    for part in parts:
+        if isinstance(part, Selection):
+            name = f"{prefix}{part.port.name}"
+            chosen = part.chosen(given.get(name))
+            yield name, part, chosen
+            yield from _selections(chosen.parts, given, f"{name}.")
+
+
+def choices_of(parts: Iterable[Part], given: Mapping[str, Any]) -> Iterator[tuple[str, Option]]:
+    """(name of input, what is chosen) for all choices that bring inputs."""
+    return ((name, chosen) for name, _, chosen in _selections(parts, given))
 
 
 def compatible(given: str, wanted: str) -> bool:
@@ -352,6 +560,7 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
         msg = f"{where}: an annotation cannot be resolved ({cause}); import it outside `if TYPE_CHECKING`"
         raise DeclarationError(msg) from cause
     inputs: dict[str, Input] = {}
+    parts: list[Part] = []
     variadic: Input | None = None
     run_parameter: str | None = None
     parameters = inspect.signature(function).parameters
@@ -370,18 +579,25 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
             raise DeclarationError(msg)
         names = next((mark for mark in getattr(hints[name], "__metadata__", ()) if isinstance(mark, Names)), None)
         default = parameter.default if names is None or names.default is MISSING else names.default
-        port = _input(name, hints[name], default, doc.arguments[name], f"{where}: parameter {name!r}")
+        part = _part(name, hints[name], default, doc.arguments[name], f"{where}: parameter {name!r}")
+        port = part if isinstance(part, Input) else part.port
         if parameter.kind is parameter.VAR_KEYWORD:
+            if not isinstance(part, Input):
+                msg = f"{where}: **{name} cannot be several inputs each; give it a name"
+                raise DeclarationError(msg)
             _check_variadic(port, f"{where}: **{name}")
         elif names is not None:
             msg = f"{where}: parameter {name!r} is one input; Names(...) is for **{name}"
             raise DeclarationError(msg)
         if names is not None:
-            inputs |= {known: replace(port, name=known) for known in names.names}
+            known_ports = {known: replace(port, name=known) for known in names.names}
+            inputs |= known_ports
+            parts.extend(known_ports.values())
         elif parameter.kind is parameter.VAR_KEYWORD:
             variadic = port
         else:
-            inputs[name] = port
+            inputs |= flat([part], {})
+            parts.append(part)
     unknown = doc.arguments.keys() - parameters.keys()
     if unknown:
         msg = f"{where}: the docstring describes {sorted(unknown)}, which the function does not take"
@@ -390,12 +606,14 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
         msg = f"{where}: no return annotation"
         raise DeclarationError(msg)
     outputs, show_output, single = _outputs(hints["return"], doc.returns, where)
+    is_dynamic = any(not isinstance(part, Input) for part in parts)
     return Kind(
         id=kind,
-        function=function,
+        function=_gathering(function, tuple(parts)) if is_dynamic else function,
         inputs=types.MappingProxyType(inputs),
         outputs=outputs,
         variadic=variadic,
+        parts=tuple(parts) if is_dynamic else (),
         help=doc.summary,
         module=function.__module__,
         run_parameter=run_parameter,
@@ -406,8 +624,53 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
     )
 
 
+def _gathering(function: Callable[..., Any], parts: tuple[Part, ...]) -> Callable[..., Any]:
+    """`function` called with the inputs as workflows name them."""
+
+    @functools.wraps(function)
+    def call(**inputs: Any) -> Any:
+        return function(**gathered(parts, inputs), **inputs)
+
+    return call
+
+
+def _part(name: str, hint: Any, default: Any, text: str, where: str) -> Part:
+    """The input or inputs that a parameter is."""
+    inner, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    growing = next((mark for mark in marks if isinstance(mark, Growing)), None)
+    if growing is not None:
+        entry = get_args(inner)
+        if get_origin(inner) is not Mapping or entry[0] is not str:
+            msg = f"{where}: Growing(...) is for a Mapping[str, ...], not {inner!r}"
+            raise DeclarationError(msg)
+        if default is not inspect.Parameter.empty:
+            msg = f"{where}: a growing input has no default; min=0 lets it be empty"
+            raise DeclarationError(msg)
+        return Group(_input(name, entry[1], default, text, where), growing)
+    classes = get_args(inner) if get_origin(inner) in {Union, types.UnionType} else (inner,)
+    options = [getattr(cls, "__weft_option__", None) for cls in classes]
+    if not any(isinstance(o, Option) for o in options):
+        return _input(name, hint, default, text, where)
+    by_key = {o.key: o for o in options if isinstance(o, Option)}
+    if len(by_key) < len(options):
+        msg = f"{where}: all members of {inner!r} must be marked with @option, each with a key of its own"
+        raise DeclarationError(msg)
+    given: Any = default
+    if default is not inspect.Parameter.empty:
+        given = next((o.key for o in by_key.values() if o.type is type(default)), None)
+        if given is None or default != by_key[given].type():
+            msg = f"{where}: the default {default!r} must be one of the options with its own defaults"
+            raise DeclarationError(msg)
+    widget = tuple(mark for mark in marks if isinstance(mark, Widget))
+    port = _input(name, Annotated[str, Choice(by_key), *widget], given, text, where)
+    return Selection(port, types.MappingProxyType(by_key))
+
+
 def _type_name(hint: Any, where: str) -> str:
     """The port type that a Python type stands for."""
+    if isinstance(hint, TypeVar):
+        parts = [_type_name(part, where) for part in hint.__constraints__]
+        return ",".join(parts) or "*"
     try:
         if hint in PORT_TYPES:
             return PORT_TYPES[hint]
@@ -462,7 +725,14 @@ def _input(name: str, hint: Any, default: Any, text: str, where: str) -> Input:
         listed_optional=widget.optional or accepts_none or (not missing and type_name not in WIDGET_TYPES),
         lazy=is_lazy,
         whole_list=whole_list,
+        match=_match(hint),
     )
+
+
+def _match(hint: Any) -> str:
+    """Name of the type variable that a hint is, or may be."""
+    parts = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+    return next((part.__name__ for part in parts if isinstance(part, TypeVar)), "")
 
 
 def _check_variadic(port: Input, where: str) -> None:
@@ -500,6 +770,8 @@ def _outputs(hint: Any, returns: Mapping[str, str], where: str) -> tuple[tuple[O
         return (), 0, True
     if hint is type(None) or hint is Expansion:
         return (), None, True
+    if hasattr(get_origin(hint), "_fields"):  # a generic NamedTuple of some type
+        hint = get_origin(hint)
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         parts = [(name, part) for name, part in get_type_hints(hint, include_extras=True).items()]
         single = False
@@ -520,7 +792,8 @@ def _outputs(hint: Any, returns: Mapping[str, str], where: str) -> tuple[tuple[O
         if is_list:
             (inner,) = get_args(inner)
         type_name = "COMBO" if get_origin(inner) is Literal else _type_name(inner, f"{where}: return")
-        outputs.append(Output(name or type_name, type_name, returns.get(name, returns.get("", "")), is_list))
+        text = returns.get(name, returns.get("", ""))
+        outputs.append(Output(name or type_name, type_name, text, is_list, _match(inner)))
     return tuple(outputs), show, single
 
 
@@ -532,11 +805,11 @@ class _Doc:
     arguments: Mapping[str, str]
     returns: Mapping[str, str]
 
-    _SECTION = re.compile(r"^(Args|Returns|Raises|Source|Differs|Yields|Note|Example|Examples):\s*(.*)$")
+    _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Source|Differs|Yields|Note|Example|Examples):\s*(.*)$")
     _ITEM = re.compile(r"^ {4}\**(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
 
     @classmethod
-    def of(cls, function: Callable[..., Any], where: str) -> _Doc:
+    def of(cls, function: Callable[..., Any] | type, where: str) -> _Doc:
         text = inspect.getdoc(function)
         if not text:
             msg = f"{where}: no docstring; it is the node's help"
@@ -547,7 +820,7 @@ class _Doc:
         for line in text.splitlines():
             head = cls._SECTION.match(line)
             if head:
-                section, item = head[1], ""
+                section, item = "Args" if head[1] == "Attributes" else head[1], ""
                 if section == "Returns":
                     sections["Returns"][""] = [head[2]] if head[2] else []
                 continue

@@ -24,7 +24,7 @@ from engine.graph import Graph, Link, Mode, Node
 from engine.hints import Hints, short
 from engine.inactive import without_inactive
 from engine.order import cycles, ordered
-from engine.schema import MISSING, WIDGET_TYPES, Catalog, FileChoice, Input, Kind, compatible
+from engine.schema import MISSING, WIDGET_TYPES, Catalog, FileChoice, Input, Kind, choices_of, compatible
 from engine.types import PORT_TYPES
 
 if TYPE_CHECKING:
@@ -422,6 +422,9 @@ class _Checker:
             self._report("unknown-kind", node_id, node, f"the kind {short(node.kind)} is not installed", hint=hint)
             return None
         before = len(self.problems)
+        if kind.parts:
+            kind = kind.chosen(node.inputs)
+            self._choices(node_id, node, kind)
         ports = kind.inputs
         literals = kind.defaults.copy()
         links: dict[str, tuple[str, int]] = {}
@@ -455,6 +458,13 @@ class _Checker:
         if len(self.problems) > before and any(not p.warning for p in self.problems[before:]):
             return None
         return CheckedNode(node_id, node, kind, literals, links, self.folders)
+
+    def _choices(self, node_id: str, node: Node, kind: Kind) -> None:
+        """Report choices that decide which inputs there are and are linked: nobody knows their values before the run."""
+        for name, _ in choices_of(kind.parts, node.inputs):
+            if type(node.inputs.get(name)) is Link:
+                message = f"{name!r} is linked, but it decides which inputs there are"
+                self._report("invalid-value", node_id, node, message, port=name, hint="write its value into the workflow")
 
     def _link(self, node_id: str, node: Node, name: str, port: Input, link: Link) -> tuple[str, int] | None:
         source = self.nodes.get(link.node)

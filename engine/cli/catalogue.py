@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.folders import Folders
-    from engine.schema import Catalog, Input, Kind
+    from engine.schema import Catalog, Input, Kind, Part
 
 SHOWN_CHOICES = 12
 """How many choices of an input the help text lists."""
@@ -88,19 +88,41 @@ def described(kind: Kind, folders: Folders) -> str:
         if is_so
     ]
     lines = [paint(name, bold=True), f"{kind.category}{''.join(f', {mark}' for mark in marks)}", "", kind.help]
-    ports = [*kind.inputs.values(), *([kind.variadic] if kind.variadic is not None else [])]
-    if ports:
+    parts = [*(kind.parts or kind.inputs.values()), *([kind.variadic] if kind.variadic is not None else [])]
+    if parts:
         lines += ["", paint("Inputs", bold=True)]
-        for port in ports:
-            more = " ..." if port is kind.variadic else ""
-            lines.append(f"  {port.name}{more}  {paint(_facts(port, folders), dim=True)}")
-            lines += textwrap.wrap(port.help, 96, initial_indent="      ", subsequent_indent="      ")
+        for part in parts:
+            lines += _lines(part, folders, is_open=part is kind.variadic)
     if kind.outputs:
         lines += ["", paint("Outputs", bold=True)]
         for number, output in enumerate(kind.outputs):
             lines.append(f"  {number} {output.name}  {paint(output.type + (', a list' if output.is_list else ''), dim=True)}")
             lines += textwrap.wrap(output.help, 96, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
+
+
+def _lines(part: Part, folders: Folders, *, is_open: bool = False, prefix: str = "", indent: str = "  ") -> list[str]:
+    """What the help text says about a parameter, and about the inputs that its values bring."""
+    import textwrap
+
+    from engine.schema import Group, Input, Selection
+
+    port = part if isinstance(part, Input) else part.port
+    name = f"{prefix}{port.name}"
+    more = " ..." if is_open else ""
+    facts = _facts(port, folders)
+    if isinstance(part, Group):
+        keys = part.growing.keys
+        more = f".{keys[0]}, .{keys[1]}, ..." if len(keys) > 1 else f".{keys[0]}"
+        facts = f"{facts.removesuffix(', required')}, {part.growing.min} to {len(keys)} of them"
+    lines = [f"{indent}{name}{more}  {paint(facts, dim=True)}"]
+    lines += textwrap.wrap(port.help, 96, initial_indent=f"{indent}    ", subsequent_indent=f"{indent}    ")
+    for option in part.options.values() if isinstance(part, Selection) else ():
+        text = f"{json.dumps(option.key, ensure_ascii=False)}: {option.help}"
+        lines += textwrap.wrap(text, 96, initial_indent=f"{indent}    ", subsequent_indent=f"{indent}      ")
+        for inner in option.parts:
+            lines += _lines(inner, folders, prefix=f"{name}.", indent=f"{indent}      ")
+    return lines
 
 
 def _facts(port: Input, folders: Folders) -> str:

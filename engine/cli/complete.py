@@ -45,7 +45,7 @@ def assignments(context: click.Context, _parameter: click.Parameter, incomplete:
         kind = catalog.get(node.kind)
         if kind is None:
             continue
-        for name, port in kind.inputs.items():
+        for name, port in kind.chosen(node.inputs).inputs.items():
             if port.is_widget and type(node.inputs.get(name)) is not Link:
                 items.extend(CompletionItem(f"{who}.{name}=", help=node.kind) for who in (node_id, node.title) if who)
     return [item for item in items if str(item.value).startswith(incomplete)]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from engine.schema import MISSING, Catalog, Input, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.folders import Folders
 
 _JSON_TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
@@ -50,17 +52,38 @@ def workflow_schema(catalog: Catalog, folders: Folders) -> dict[str, Any]:
 
 
 def _when(kind: Kind, folders: Folders) -> dict[str, Any]:
+    then: dict[str, Any] = {"description": kind.help, "properties": {"inputs": _inputs(kind, folders)}}
+    if any(variant.required for _, variant in kind.variants):
+        then["required"] = ["inputs"]
+    return {"if": {"properties": {"class_type": {"const": kind.id}}}, "then": then}
+
+
+def _inputs(kind: Kind, folders: Folders) -> dict[str, Any]:
+    """The inputs of a kind; where a choice brings inputs of its own, those of the value that is chosen."""
+    variants = kind.variants
+    if len(variants) == 1:
+        return _object(kind, folders)
+    return {
+        "type": "object",
+        "allOf": [{"if": _chosen(keys, variant), "then": _object(variant, folders)} for keys, variant in variants],
+    }
+
+
+def _chosen(keys: Mapping[str, str], variant: Kind) -> dict[str, Any]:
+    """What tells that values are chosen; where nothing is said, the default is."""
+    said = [name for name, key in keys.items() if key != variant.defaults.get(name)]
+    chosen: dict[str, Any] = {"properties": {name: {"const": key} for name, key in keys.items()}}
+    return {**chosen, "required": said} if said else chosen
+
+
+def _object(kind: Kind, folders: Folders) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "type": "object",
         "properties": {port.name: _value(port, folders) for port in kind.inputs.values()},
     }
-    required = list(kind.required)
-    if required:
-        inputs["required"] = required
-    then: dict[str, Any] = {"description": kind.help, "properties": {"inputs": inputs}}
-    if required:
-        then["required"] = ["inputs"]
-    return {"if": {"properties": {"class_type": {"const": kind.id}}}, "then": then}
+    if kind.required:
+        inputs["required"] = list(kind.required)
+    return inputs
 
 
 def _value(port: Input, folders: Folders) -> dict[str, Any]:

@@ -452,9 +452,9 @@ class _Flattener:
                     k: v for k, v in values.items() if isinstance(k, str) and not k.startswith(_PAGE_ONLY) and v is not None
                 }
             return widgets.by_guess(values or (), shown)
-        given = values if isinstance(values, dict) else widgets.by_name(values or (), layout)
+        given = widgets.prefixed(layout, values) if isinstance(values, dict) else widgets.by_name(values or (), layout)
         found: dict[str, Any] = {name: given[name] for name in shown if given.get(name) is not None}
-        for widget in layout:
+        for widget in widgets.shown(layout, given):
             value = given.get(widget.name)
             if value is None:
                 value = widget.default

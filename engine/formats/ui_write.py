@@ -15,7 +15,7 @@ from engine.formats import widgets
 from engine.formats.api import MARSHAL_VERSION
 from engine.formats.ui import Level, Part, is_ui, levels, read_ui
 from engine.graph import Graph, Link, Mode, Node
-from engine.schema import MISSING
+from engine.schema import MISSING, Group, flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -236,10 +236,14 @@ def _box(
     links: list[list[Any]],
 ) -> _Box:
     layout = widgets.layout(node.kind, catalog)
+    if layout is not None:
+        layout = widgets.shown(layout, node.inputs)
+    kind = kind.chosen(node.inputs) if kind is not None else None
     shown = {widget.name for widget in layout if not widget.is_socket} if layout is not None else None
     if shown is None:
         shown = {name for name, value in node.inputs.items() if type(value) is not Link}
-    sockets = [name for name, port in kind.inputs.items() if name not in shown] if kind is not None else []
+    grown = {name for part in kind.parts if isinstance(part, Group) for name in flat([part], {})} if kind is not None else set()
+    sockets = [n for n in kind.inputs if n not in shown and (n not in grown or n in node.inputs)] if kind is not None else []
     unlisted = {n for n, v in node.inputs.items() if type(v) is not Link and (layout is None or n not in shown)}
     sockets += [n for n, v in node.inputs.items() if n not in sockets and (type(v) is Link or n in unlisted)]
     inputs = []

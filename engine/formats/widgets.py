@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.schema import MISSING
+from engine.schema import MISSING, Group, Input, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from engine.schema import Catalog, Input, Kind
+    from engine.schema import Catalog, Part
 
 CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
 """What may happen to a seed after a run."""
@@ -36,6 +36,7 @@ class Widget(NamedTuple):
         default: What a file means that says nothing.
         extra: How many entries of the page's own follow: 1 for what happens after a run, 2 with a filter as well.
         is_socket: An old file may keep an entry, though the input is only a socket.
+        options: For a choice whose values bring inputs of their own, their widgets by value; they follow it.
     """
 
     name: str
@@ -43,9 +44,46 @@ class Widget(NamedTuple):
     default: Any = None
     extra: int = 0
     is_socket: bool = False
+    options: Mapping[str, tuple[Widget, ...]] | None = None
+
+    def brought(self, value: Any) -> tuple[Widget, ...]:
+        """The widgets that a value brings; those of the default where it is no value of this choice."""
+        if self.options is None:
+            return ()
+        return self.options.get(value if isinstance(value, str) else "", self.options.get(self.default, ()))
 
 
 Layout = tuple[Widget, ...]
+
+
+def shown(layout: Layout, given: Mapping[str, Any]) -> Layout:
+    """All widgets that an editor shows for a node.
+
+    Args:
+        layout: Those of its kind.
+        given: Values by name of input: they say what is chosen.
+    """
+    found: list[Widget] = []
+    for widget in layout:
+        found.append(widget)
+        if widget.options is not None:
+            found.extend(shown(widget.brought(given.get(widget.name)), given))
+    return tuple(found)
+
+
+def prefixed(layout: Layout, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given` with the full names of inputs that a choice brings: some files leave out the name of the choice."""
+    if all(widget.options is None for widget in layout):
+        return given
+    found = dict(given)
+    todo = list(layout)
+    while todo:
+        widget = todo.pop(0)
+        short = widget.name.rpartition(".")[2]
+        if widget.name not in found and short in found:
+            found[widget.name] = found.pop(short)
+        todo += widget.brought(found.get(widget.name))
+    return found
 
 
 def layout(kind: str, catalog: Catalog | None) -> Layout | None:
@@ -56,7 +94,9 @@ def layout(kind: str, catalog: Catalog | None) -> Layout | None:
         catalog: The kinds that are installed; others are looked up among those that the field's editors know.
     """
     installed = catalog.get(kind) if catalog is not None else None
-    return tuple(_of_kind(installed)) if installed is not None else known().get(kind)
+    if installed is None:
+        return known().get(kind)
+    return tuple(_of_parts(installed.parts or installed.inputs.values()))
 
 
 @cache
@@ -82,19 +122,22 @@ def of_object_info(info: Mapping[str, Any]) -> Layout:
     return tuple(widget for widget in found if widget is not None)
 
 
-def _of_kind(kind: Kind) -> Iterator[Widget]:
-    for port in _in_order(kind.inputs.values()):
+def _of_parts(parts: Iterable[Part], prefix: str = "") -> Iterator[Widget]:
+    """The widgets of parameters; inputs that grow are sockets."""
+    for part in sorted(parts, key=lambda part: (part if isinstance(part, Input) else part.port).listed_optional):
+        if isinstance(part, Group):
+            continue
+        port = part if isinstance(part, Input) else part.port
+        name = f"{prefix}{port.name}"
         type_ = "COMBO" if port.choice is not None or port.files is not None else port.type
         first = port.choice.options[0] if port.choice is not None and port.choice.options else None
         default = first if port.default is MISSING else port.default
-        widget = _widget(port.name, type_, port.widget, default)
+        widget = _widget(name, str(port.widget.get("widgetType", type_)), port.widget, default)
+        if isinstance(part, Selection) and widget is not None:
+            options = {key: tuple(_of_parts(option.parts, f"{name}.")) for key, option in part.options.items()}
+            widget = widget._replace(options=options)
         if widget is not None:
             yield widget
-
-
-def _in_order(ports: Iterable[Input]) -> list[Input]:
-    """Required ports first, as editors list them."""
-    return sorted(ports, key=lambda port: port.listed_optional)
 
 
 def _widget(name: str, type_: str, options: Mapping[str, Any], default: Any) -> Widget | None:
@@ -114,16 +157,19 @@ def by_name(values: Sequence[Any], widgets: Layout) -> dict[str, Any]:
     recognised where it stands, since kinds gained and lost it over the years.
     """
     total = sum(1 + widget.extra for widget in widgets)
-    shown = widgets if len(values) == total else tuple(widget for widget in widgets if not widget.is_socket)
+    todo = list(widgets if len(values) == total else (widget for widget in widgets if not widget.is_socket))
     found: dict[str, Any] = {}
     place = 0
-    for widget in shown:
+    while todo:
+        widget = todo.pop(0)
         if place < len(values) and _is_control(values[place]) and widget.type in {"INT", "FLOAT", "BOOLEAN"}:
             place += 1  # belongs to the one before
         if place >= len(values):
             break
         if values[place] is not None and not widget.is_socket:
             found[widget.name] = values[place]
+        if widget.options is not None:
+            todo[:0] = widget.brought(values[place])
         place += 1
         if widget.extra and place < len(values) and _is_control(values[place], or_old=len(values) >= total):
             place += widget.extra

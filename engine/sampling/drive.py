@@ -55,7 +55,8 @@ def sample(
         [B, C, h, w] float32 in the VAE's scale, on the model's device.
 
     Raises:
-        ValueError: if there is no such sampler, or the latent's channels are not the model's.
+        ValueError: if there is no such sampler, the latent's channels are not the model's, or the latent is to grow on
+            its way and masks or areas do not.
     """
     with torch.inference_mode():
         passes = sampling(
@@ -161,6 +162,12 @@ def sampling(
     try:
         request = next(steps)
         while True:
+            if request.x.shape != clean.shape and (mask is not None or guidance.is_bound):
+                msg = (
+                    f"cannot enlarge a latent of {height} x {width} cells while it is sampled: its noise mask, or areas,"
+                    " masks and pictures of its conditioning, have its first size"
+                )
+                raise ValueError(msg)
             kept = None if mask is None else mask.at(request.sigma, levels, model.rules.mask)
             x = request.x if kept is None else kept.before(request.x, request.sigma)
             answer = yield from guidance.denoised(x, request.sigma, with_negative=request.with_negative)

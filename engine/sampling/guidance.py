@@ -123,6 +123,16 @@ class Guidance:
         denoised, uncond = yield from self._mix.mixed(Answers(of, level.guided, level.corrected))
         return torch.stack((denoised, uncond)) if with_negative and uncond is not None else denoised
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it holds places or maps of one size of latents: areas, masks, pictures beside the latent."""
+        return any(
+            region.area is not None
+            or isinstance(region.weight, Tensor)
+            or any(value.ndim == 4 for value in region.extra.values())
+            for _, region in self._regions
+        )
+
     def asked(self, what: int | Conditioning, x: Tensor, sigma: float, hooks: tuple[Any, ...]) -> Passes:
         """The answer to one conditioning: the place of one that guides, or another one."""
         side = what if isinstance(what, int) else self._side(what)

@@ -270,3 +270,20 @@ def test_latents_grow_while_they_are_sampled():
     assert sizes == [(60, 40), (72, 48)]
     assert result.shape == (2, 4, 48, 72)
     assert close(result, 3.0)
+
+
+@pytest.mark.parametrize("bound", [{"noise_mask": torch.ones(1, 8, 8)}, {"positive": entry(3.0, mask=torch.ones(1, 8, 8))}])
+def test_a_latent_with_masks_cannot_grow(bound):
+    guider = Guider.cfg(ContextModel(), conditioning(bound.pop("positive", 3.0)), conditioning(1.0), 1.0)
+    options = {"ratio": 2.0, "resized": lambda latent, width, height: latent.new_zeros(2, 4, height, width)}
+
+    with pytest.raises(ValueError, match="cannot enlarge a latent of 32 x 48 cells"):
+        sample(
+            guider,
+            latent=LATENT,
+            noise=LATENT,
+            sigmas=torch.tensor([4.0, 2.0, 1.0, 0.0]),
+            sampler=Sampler("lcm_upscaled", options),
+            seed=0,
+            **bound,
+        )

@@ -8,6 +8,7 @@ MODULES = (
     "sdxl",
     "merging",
     "controlnet",
+    "gligen",
     "model_patches",
     "sampling",
     "custom_sampling",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.models.checkpoint import Parts
     from engine.models.controlnet import ControlNet
     from engine.models.family import Family
+    from engine.models.gligen import Gligen
     from engine.models.network import DiffusionModel
     from engine.models.style import StyleModel
     from engine.models.t2i_adapter import Adapter
@@ -51,6 +52,7 @@ __all__ = [
     "load_checkpoint",
     "load_clip_vision",
     "load_control_net",
+    "load_gligen",
     "load_style_model",
     "load_text_encoder",
     "load_tiny_vae",
@@ -283,6 +285,19 @@ def load_control_net(
     place = devices.pick(device)
     under = base if isinstance(base, DiffusionModel) else None
     return controlnet.load(path, device=place, dtype=devices.pick_dtype(place, "unet", dtype), base=under)
+
+
+def load_gligen(path: Path, *, device: str = "auto", dtype: str = "auto") -> Gligen:
+    """Load GLIGEN's layers, which tell a network what to draw where.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or holds no such layers.
+    """
+    from engine import devices
+    from engine.models import gligen
+
+    place = devices.pick(device)
+    return gligen.load(path, device=place, dtype=devices.pick_dtype(place, "unet", dtype))
 
 
 def apply_lora(

@@ -112,6 +112,9 @@ class Control:
         shown = tuple(self._rows(part, x.shape[0]) for part in self._shown(x.shape[-2], x.shape[-1]))
         return self.net.residuals(shown, x, timestep, context, vector).scaled(self.strength, x.dtype)
 
+    def hook(self, x: Tensor) -> None:
+        """It leaves the network itself as it is."""
+
     def _shown(self, height: int, width: int) -> tuple[Tensor, ...]:
         kept = self._kept.by_size
         if (height, width) not in kept:

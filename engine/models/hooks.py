@@ -76,6 +76,10 @@ class Hook:
         """Attention over projected [R, T, D] queries, keys and values, in place of the usual; None for the usual."""
         raise NotImplementedError
 
+    def between_attentions(self, tokens: Tensor, at: Place) -> Tensor:
+        """The tokens [R, T, D] after self-attention and before the attention to the prompt."""
+        raise NotImplementedError
+
     def after_attention(self, out: Tensor, at: Place) -> Tensor:
         """What an attention adds to the tokens [R, T, D]."""
         raise NotImplementedError
@@ -108,3 +112,6 @@ class Control(Protocol):
             context: [R, T, D] cross-attention context.
             vector: [R, A] what the network's additional embedding is given, or None.
         """
+
+    def hook(self, x: Tensor) -> Hook | None:
+        """How it changes the network itself in a pass over latents `x` [R, C, h, w], if it does."""

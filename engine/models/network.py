@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.hooks import Control, Hook
-    from engine.models.unet import Residuals, UNet
+    from engine.models.unet import UNet
     from engine.models.vector import Vector
     from engine.models.weights import Patch, Weights
     from engine.sampling.rules import Rules
@@ -161,10 +161,12 @@ class DiffusionModel:
             given = self._joined(given, extra)
         timestep = schedule.timestep(sigma).to(device)
         context, vector = context.to(device, dtype), extra.get("vector")
-        hooks = (*self.hooks, *hooks)
-        level = float(sigma[0]) if hooks or controls else 0.0
+        level = float(sigma[0]) if controls or hooks or self.hooks else 0.0
+        active = self._active(controls, level)
         try:
-            residuals = self._residuals(controls, scaled, timestep, context, vector, level)
+            hooks = (*self.hooks, *hooks, *(hook for control in active if (hook := control.hook(scaled)) is not None))
+            parts = [control.residuals(scaled, timestep, context, vector) for control in active]
+            residuals = sum(parts[1:], parts[0]) if parts else None
             output = self.unet(given, timestep, context, vector=vector, residuals=residuals, hooks=hooks, sigma=level)
         except (RuntimeError, MemoryError) as cause:
             if not devices.is_out_of_memory(cause):
@@ -174,23 +176,15 @@ class DiffusionModel:
             raise OutOfMemory(msg, free_bytes=free) from cause
         return schedule.denoised(output.float(), sigma, x)
 
-    def _residuals(
-        self,
-        controls: tuple[Control, ...],
-        x: Tensor,
-        timestep: Tensor,
-        context: Tensor,
-        vector: Tensor | None,
-        sigma: float,
-    ) -> Residuals | None:
-        """What the controls that are active at level `sigma` add in a pass over the scaled latents `x`."""
-        total: Residuals | None = None
+    def _active(self, controls: tuple[Control, ...], sigma: float) -> list[Control]:
+        """The controls that take part at level `sigma`.
+
+        Raises:
+            UnsupportedModel: if one was made for another family.
+        """
         for control in controls:
             control.require(self.family)
-            if control.is_active(self.schedule, sigma):
-                added = control.residuals(x, timestep, context, vector)
-                total = added if total is None else total + added
-        return total
+        return [control for control in controls if control.is_active(self.schedule, sigma)]
 
     def _joined(self, given: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
         import torch

@@ -19,7 +19,7 @@ from engine.models.hooks import Hook, Place, Side, overrides
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_IN_ATTENTION = ("attention_inputs", "attend", "after_attention")
+_IN_ATTENTION = ("attention_inputs", "attend", "between_attentions", "after_attention")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +70,7 @@ class _Active:
     before_output: tuple[Hook, ...]
     attention_inputs: tuple[Hook, ...]
     attend: tuple[Hook, ...]
+    between_attentions: tuple[Hook, ...]
     after_attention: tuple[Hook, ...]
 
     @classmethod
@@ -80,7 +81,7 @@ class _Active:
 
     @property
     def in_attention(self) -> bool:
-        return bool(self.attention_inputs or self.attend or self.after_attention)
+        return bool(self.attention_inputs or self.attend or self.between_attentions or self.after_attention)
 
 
 class UNet:
@@ -272,6 +273,8 @@ def _transformed(block: Any, tokens: Tensor, context: Tensor, at: Place, active:
     """[R, T, D] tokens after one transformer block."""
     normed = block.norm1(tokens)
     tokens = _attention(block.attn1, normed, normed, replace(at, attention="self"), active) + tokens
+    for hook in active.between_attentions:
+        tokens = hook.between_attentions(tokens, at)
     tokens = _attention(block.attn2, block.norm2(tokens), context, replace(at, attention="cross"), active) + tokens
     return block.ff(block.norm3(tokens)) + tokens  # type: ignore[no-any-return]
 

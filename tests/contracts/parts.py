@@ -21,20 +21,22 @@ WIDTH = 64
 
 
 def write(models: Path) -> None:
-    """Text encoders, a vision transformer, a style model and an upscaling network below a models folder that has checkpoints."""
+    """Small files of every kind that is no checkpoint, below a models folder that has checkpoints."""
     import torch
     from safetensors.torch import load_file, save_file
 
     generator = torch.Generator().manual_seed(5)
-    for folder in ("text_encoders", "clip_vision", "style_models", "upscale_models"):
+    for folder in ("text_encoders", "clip_vision", "style_models", "upscale_models", "hypernetworks", "gligen"):
         (models / folder).mkdir(exist_ok=True)
     for file, (checkpoint, prefix) in TOWERS.items():
         tensors = load_file(models / "checkpoints" / checkpoint)
         own = {name.removeprefix(prefix): t.clone() for name, t in tensors.items() if name.startswith(prefix)}
         save_file(own, models / "text_encoders" / file)
-    for file, shapes in (("clip_vision/vision", vision()), ("style_models/style", style())):
+    for file, shapes in (("clip_vision/vision", vision()), ("style_models/style", style()), ("gligen/boxes", gligen())):
         weights: dict[str, Tensor] = {n: torch.randn(shape, generator=generator) * 0.1 for n, shape in shapes.items()}
         save_file(weights, models / f"{file}.safetensors")
+    layers = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in _affine("linear.0", WIDTH, WIDTH).items()}
+    torch.save({WIDTH: (layers, layers)}, models / "hypernetworks" / "small.pt")
     save_file(compact(), models / "upscale_models" / "upscale.safetensors")
 
 
@@ -73,3 +75,24 @@ def style() -> dict[str, list[int]]:
     for norm in ("ln_pre", "ln_post", f"{block}.ln_1", f"{block}.ln_2"):
         shapes |= _affine(norm, WIDTH)
     return shapes
+
+
+def gligen() -> dict[str, list[int]]:
+    """One gated attention, and what makes tokens of boxes."""
+    layer, place = "input_blocks.1.1.transformer_blocks.0.fuser", "position_net"
+    shapes = {
+        f"{layer}.alpha_attn": [],
+        f"{layer}.alpha_dense": [],
+        **_affine(f"{layer}.linear", 32, WIDTH),
+        **_affine(f"{layer}.norm1", 32),
+        **_affine(f"{layer}.norm2", 32),
+        **_affine(f"{layer}.attn.to_out.0", 32, 32),
+        **_affine(f"{layer}.ff.net.0.proj", 256, 32),
+        **_affine(f"{layer}.ff.net.2", 32, 128),
+        f"{place}.null_positive_feature": [WIDTH],
+        f"{place}.null_position_feature": [64],
+        **_affine(f"{place}.linears.0", 512, WIDTH + 64),
+        **_affine(f"{place}.linears.2", 512, 512),
+        **_affine(f"{place}.linears.4", WIDTH, 512),
+    }
+    return shapes | {f"{layer}.attn.to_{part}.weight": [32, 32] for part in "qkv"}

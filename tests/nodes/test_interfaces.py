@@ -33,6 +33,7 @@ FILE_PORTS = frozenset(
         "latent",
         "model_name",
         "hypernetwork_name",
+        "gligen_name",
     }
 )
 

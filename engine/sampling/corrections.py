@@ -234,7 +234,9 @@ class Damped:
     """
 
     def __call__(self, moment: Moment) -> Moment:
-        """The moment with another negative answer."""
+        """The moment with another negative answer, if there is one."""
+        if not moment.has_negative:
+            return moment
         cond, uncond = ((moment.x - answer).flatten(1).float() for answer in (moment.cond, moment.uncond))
         main = torch.linalg.svd(torch.stack((uncond, cond), dim=1), full_matrices=False).Vh[:, 0]
         kept = (uncond * main).sum(dim=1, keepdim=True) * main
@@ -258,7 +260,9 @@ class Frequencies:
     cutoff: int
 
     def __call__(self, moment: Moment) -> Moment:
-        """The moment with another positive answer."""
+        """The moment with another positive answer; without a negative one there is no guidance to filter."""
+        if not moment.has_negative:
+            return moment
         guidance = moment.cond - moment.uncond
         spectrum = torch.fft.fftshift(torch.fft.fftn(guidance, dim=(-2, -1)), dim=(-2, -1))
         scale = torch.full(guidance.shape[-2:], self.high, device=guidance.device)

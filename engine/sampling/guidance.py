@@ -199,12 +199,13 @@ class _Level:
 
     def _moment(self, denoised: Tensor, positive: int, negative: int, scale: float) -> Moment:
         cond = self.of[positive]
-        uncond = self.of[negative] if negative in self.of else torch.zeros_like(cond)
+        has_negative = negative in self.of
+        uncond = self.of[negative] if has_negative else torch.zeros_like(cond)
 
         def ask(what: int | Conditioning, x: Tensor, hooks: tuple[Any, ...]) -> Passes:
             return self.guidance.asked(what, x, self.sigma, hooks)
 
-        return Moment(self.x, self.sigma, scale, cond, uncond, denoised, (positive, negative), ask)
+        return Moment(self.x, self.sigma, scale, cond, uncond, denoised, has_negative, (positive, negative), ask)
 
     def _after(self, moment: Moment) -> Mixed:
         rules = self.guidance.rules

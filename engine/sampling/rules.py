@@ -47,6 +47,7 @@ class Moment:
         cond: [B, C, h, w] the denoised latent for the positive conditioning.
         uncond: [B, C, h, w] that for the negative one; zeros where `cfg` is 1 and it was not asked for.
         denoised: [B, C, h, w] the result so far; `cond` until the answers are combined.
+        has_negative: Whether `uncond` was asked for.
         sides: Places of the positive and of the negative conditioning among those that guide.
         ask: (place or another conditioning, x, hooks) to the passes that answer; `positive`, `negative` and `other` call
             it.
@@ -58,6 +59,7 @@ class Moment:
     cond: Tensor
     uncond: Tensor
     denoised: Tensor
+    has_negative: bool
     sides: tuple[int, int]
     ask: Callable[[int | Conditioning, Tensor, tuple[Any, ...]], Passes]
 

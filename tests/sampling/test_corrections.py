@@ -24,7 +24,7 @@ def moment(cfg: float = 5.0, sigma: float = 2.0, **answers: torch.Tensor) -> Mom
     generator = torch.Generator().manual_seed(5)
     x, cond, uncond = (torch.randn(SHAPE, generator=generator) for _ in range(3))
     cond, uncond = answers.get("cond", cond), answers.get("uncond", uncond)
-    return Moment(x, sigma, cfg, cond, uncond, uncond + (cond - uncond) * cfg, (0, 1), lambda *_: None)
+    return Moment(x, sigma, cfg, cond, uncond, uncond + (cond - uncond) * cfg, True, (0, 1), lambda *_: None)
 
 
 def arrays(m: Moment) -> tuple[np.ndarray, ...]:
@@ -204,6 +204,13 @@ def test_low_and_high_frequencies_are_scaled_apart():
     assert close(rule(moment(cond=flat, uncond=nothing)).cond, flat * 2.0)
     assert close(rule(moment(cond=checks, uncond=nothing)).cond, checks * 3.0)
     assert close(c.Frequencies(2.0, 3.0, 100)(moment(cond=checks, uncond=nothing)).cond, checks * 2.0)
+
+
+@pytest.mark.parametrize("rule", [c.Damped(), c.Frequencies(2.0, 3.0, 2)])
+def test_what_compares_both_answers_waits_for_both(rule):
+    m = replace(moment(), has_negative=False)
+
+    assert rule(m) is m
 
 
 def test_an_operation_is_applied_to_the_guidance():

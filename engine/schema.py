@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from engine.folders import Folders
+    from engine.types import Facts
 
 F = TypeVar("F", bound="Callable[..., Any]")
 C = TypeVar("C", bound=type)
@@ -91,6 +92,7 @@ class FileChoice:
         extensions: Lower-case suffixes of the files to offer; the usual ones of the folder when None.
         named: Names that stand for other files, or for none: each to those files. The node receives a tuple of the name and
             their paths.
+        tell: Reads what the header of a file says of the values that are made from it; None where it says nothing.
     """
 
     folder: str
@@ -98,6 +100,7 @@ class FileChoice:
     repository: bool = False
     extensions: tuple[str, ...] | None = None
     named: Callable[[Folders], Mapping[str, tuple[Any, ...]]] | None = None
+    tell: Callable[[Any], Facts | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +367,7 @@ class Kind:
         version: Raised when the node's output changes for equal inputs; part of the key.
         effect: Runs every time it is wanted; its result is an output of the workflow.
         bypass: Output name to the input that passes through when bypassed; chosen by type when empty.
+        alike: Inputs whose values must come from files that belong together, see `engine.alike`.
         run_parameter: Name of the parameter that receives the `Run`, or None.
         show_output: Index of the returned element that is a `Shown`, or None.
         single: The function returns its only output bare, not in a tuple.
@@ -385,6 +389,7 @@ class Kind:
     version: int = 1
     effect: bool = False
     bypass: Mapping[str, str] = field(default_factory=dict)
+    alike: tuple[str, ...] = ()
     run_parameter: str | None = None
     show_output: int | None = None
     single: bool = False
@@ -501,6 +506,7 @@ def node(
     version: int = 1,
     effect: bool = False,
     bypass: Mapping[str, str] | None = None,
+    alike: Iterable[str] = (),
     deprecated: bool = False,
     experimental: bool = False,
 ) -> Callable[[F], F]:
@@ -513,6 +519,7 @@ def node(
         version: Raise it when the output changes for equal inputs.
         effect: Runs every time; its result is an output of the workflow.
         bypass: Output name to the input that passes when the node is bypassed.
+        alike: Inputs whose values must come from files that belong together: a LoRA of the family of the model.
         deprecated: Still runs, no longer offered.
         experimental: May change.
 
@@ -529,6 +536,7 @@ def node(
             version=version,
             effect=effect,
             bypass=dict(bypass or {}),
+            alike=tuple(alike),
             deprecated=deprecated,
             experimental=experimental,
         )
@@ -601,6 +609,9 @@ def _declare(function: Callable[..., Any], kind: str, **flags: Any) -> Kind:
     unknown = doc.arguments.keys() - parameters.keys()
     if unknown:
         msg = f"{where}: the docstring describes {sorted(unknown)}, which the function does not take"
+        raise DeclarationError(msg)
+    if strangers := sorted(set(flags["alike"]) - inputs.keys()):
+        msg = f"{where}: alike names {strangers}, which the function does not take"
         raise DeclarationError(msg)
     if "return" not in hints:
         msg = f"{where}: no return annotation"

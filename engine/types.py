@@ -324,6 +324,45 @@ class Upscaler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ClipVisionOutput:
+    """What a vision transformer says of pictures.
+
+    Attributes:
+        states: [B, T, D] hidden states of the last layer, without the final norm; the first token stands for the picture.
+        penultimate: [B, T, D] those of the layer before.
+        embeds: [B, D'] the picture as a whole, in the space of CLIP's texts.
+    """
+
+    states: Tensor
+    penultimate: Tensor
+    embeds: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by the names that others know them by."""
+        return {
+            "last_hidden_state": self.states,
+            "penultimate_hidden_states": self.penultimate,
+            "image_embeds": self.embeds,
+        }
+
+
+@runtime_checkable
+class ClipVision(Protocol):
+    """Describes pictures."""
+
+    def encode(self, image: Image, *, is_cropped: bool = True) -> ClipVisionOutput:
+        """Describe [B, H, W, C >= 3] pictures: the square in their middle, or the whole squeezed into a square."""
+
+
+@runtime_checkable
+class StyleModel(Protocol):
+    """Turns descriptions of pictures into words of a prompt."""
+
+    def tokens(self, picture: ClipVisionOutput) -> Tensor:
+        """What the prompt gains: [B, V, D] float32 on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
 class SavedFile:
     """A file that a node wrote.
 
@@ -430,6 +469,29 @@ class Run(Protocol):
         """Raise `RunCancelled` if the run was cancelled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the header of a file says of the values that are made from it.
+
+    Attributes:
+        title: What the file is, in words with an article.
+        values: Fact to value, such as `context` to the width of the words that a network attends to.
+    """
+
+    title: str
+    values: Mapping[str, Any]
+
+
+CARRIED: Mapping[str, frozenset[str]] = {
+    "MODEL": frozenset({"family", "context", "latent_channels"}),
+    "CONTROL_NET": frozenset({"family", "context"}),
+    "CLIP": frozenset({"context"}),
+    "CONDITIONING": frozenset({"context"}),
+    "VAE": frozenset({"latent_channels"}),
+    "LATENT": frozenset({"latent_channels"}),
+}
+"""Port type to the facts that follow its links, see `engine.alike`."""
+
 PORT_TYPES: dict[Any, str] = {
     Image: "IMAGE",
     Mask: "MASK",
@@ -440,6 +502,9 @@ PORT_TYPES: dict[Any, str] = {
     Model: "MODEL",
     TextEncoder: "CLIP",
     Vae: "VAE",
+    ClipVision: "CLIP_VISION",
+    ClipVisionOutput: "CLIP_VISION_OUTPUT",
+    StyleModel: "STYLE_MODEL",
     Upscaler: "UPSCALE_MODEL",
     int: "INT",
     float: "FLOAT",

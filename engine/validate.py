@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.alike import mismatches
 from engine.errors import CycleError, Problem, UnencodableValue, WeftError, WorkflowInvalid, cycle_message
 from engine.fingerprint import Bound, FileDigests, canonical
 from engine.folders import LEGACY_KEYS
@@ -30,6 +31,7 @@ from engine.types import PORT_TYPES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from engine.alike import Mismatch
     from engine.folders import Folders
 
 MAX_CHOICES: Final = 100
@@ -49,6 +51,7 @@ COMFY_CODES: Final[Mapping[str, str]] = {
     "missing-file": "value_not_in_list",
     "outside-folder": "custom_validation_failed",
     "cycle": "dependency_cycle",
+    "unlike-files": "custom_validation_failed",
     "no-outputs": "prompt_no_outputs",
     "unknown-target": "prompt_no_outputs",
     "inactive-target": "prompt_no_outputs",
@@ -310,6 +313,11 @@ def check(
     problems = checker.problems
     for path in cycles(Graph({i: effective[i] for i in cyclic})) if cyclic else ():
         problems.append(Problem("cycle", cycle_message(path), node=path[0], details={"path": list(path)}))
+    if found := tuple(mismatches(in_order)):
+        for mismatch in found:
+            checker.report_mismatch(mismatch)
+        unlike = {mismatch.node for mismatch in found}
+        in_order, _ = ordered({i: node for i, node in in_order.items() if i not in unlike}, context or {})
     effects: tuple[str, ...] = ()
     if problems:
         kinds = ((i, catalog.get(node.kind)) for i, node in effective.items())
@@ -345,23 +353,32 @@ def _recheck(graph: Graph, catalog: Catalog, folders: Folders, previous: Checked
         return None  # muted or bypassed nodes change what links mean
     checker = _Checker(new, catalog, folders, {}, graph.extra)
     nodes = dict(previous.nodes)
-    same_links = True
+    same_links = same_files = True
     for node_id in todo:
         checked = checker.node(node_id, new[node_id])
         if checked is None:
             return None
-        same_links = same_links and checked.links == nodes[node_id].links
+        was = nodes[node_id]
+        same_links = same_links and checked.links == was.links
+        same_files = same_files and (not checked.kind.has_files or _files(checked) == _files(was))
         nodes[node_id] = checked
     if not same_links:
         nodes, cyclic = ordered({i: nodes[i] for i in new}, {})
         if cyclic:
             return None
+    if not (same_links and same_files) and any(mismatches(nodes)):
+        return None
     for node_id in retitled:
         was = nodes[node_id]
         nodes[node_id] = CheckedNode(node_id, new[node_id], was.kind, was.literals, was.links, folders)
     seen = stale.union(todo)
     warnings = [problem for problem in previous.problems if problem.node not in seen]
     return previous.with_changes(graph, nodes, (*warnings, *checker.problems), stale, same_links=same_links)
+
+
+def _files(node: CheckedNode) -> list[Any]:
+    """What a node's inputs that name files are."""
+    return [node.literals.get(name) for name, port in node.kind.inputs.items() if port.files is not None]
 
 
 def _same_inputs(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -581,6 +598,17 @@ class _Checker:
             links = model_links(self.documents.get("workflow"))
             self._links = {(LEGACY_KEYS.get(link.folder, link.folder), link.name): link.url for link in links}
         return self._links.get((folder, name))
+
+    def report_mismatch(self, mismatch: Mismatch) -> None:
+        """Two inputs of a node come from files that do not belong together."""
+        (one, other), (first, second), titles = mismatch.ports, mismatch.files, mismatch.titles
+        message = (
+            f"{one!r} and {other!r} do not belong together: {first.name} is {titles[0]}, {second.name} is {titles[1]}"
+            f" ({mismatch.fact.replace('_', ' ')} {mismatch.values[0]} and {mismatch.values[1]})"
+        )
+        details = {"fact": mismatch.fact, "files": [str(first), str(second)], "values": list(mismatch.values)}
+        hint = "use files that were made for the same model"
+        self._report("unlike-files", mismatch.node, self.nodes[mismatch.node], message, port=other, hint=hint, details=details)
 
     def _report(
         self,

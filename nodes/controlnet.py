@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from engine.models.control import Control, SideNetwork
 from engine.schema import FileChoice, Range, node
 from engine.types import Cond, Conditioning, Image, Model, Run, Vae
+from nodes.loaders import tell
 
 Strength = Annotated[float, Range(0.0, 10.0, step=0.01)]
 Percent = Annotated[float, Range(0.0, 1.0, step=0.001)]
@@ -19,7 +20,7 @@ class Steered(NamedTuple):
 
 
 @node("ControlNetLoader", title="Load ControlNet Model", category="loaders")
-def load_control_net(*, control_net_name: Annotated[Path, FileChoice("controlnet")], run: Run) -> SideNetwork:
+def load_control_net(*, control_net_name: Annotated[Path, FileChoice("controlnet", tell=tell)], run: Run) -> SideNetwork:
     """Load a ControlNet or a T2I-adapter.
 
     Args:
@@ -32,7 +33,9 @@ def load_control_net(*, control_net_name: Annotated[Path, FileChoice("controlnet
 
 
 @node("DiffControlNetLoader", title="Load ControlNet Model (diff)", category="loaders")
-def load_difference(*, model: Model, control_net_name: Annotated[Path, FileChoice("controlnet")], run: Run) -> SideNetwork:
+def load_difference(
+    *, model: Model, control_net_name: Annotated[Path, FileChoice("controlnet", tell=tell)], run: Run
+) -> SideNetwork:
     """Load a ControlNet that is kept as differences to the weights of a model; others load as they are.
 
     Args:
@@ -45,7 +48,9 @@ def load_difference(*, model: Model, control_net_name: Annotated[Path, FileChoic
     return models.load_control_net(control_net_name, device=run.device, dtype=run.dtype, base=model)
 
 
-@node("ControlNetApply", title="Apply ControlNet (OLD)", category="conditioning/controlnet")
+@node(
+    "ControlNetApply", title="Apply ControlNet (OLD)", category="conditioning/controlnet", alike=("conditioning", "control_net")
+)
 def apply_old(*, conditioning: Conditioning, control_net: SideNetwork, image: Image, strength: Strength = 1.0) -> Conditioning:
     """Steer sampling by a picture, on the positive and on the negative side.
 
@@ -61,7 +66,12 @@ def apply_old(*, conditioning: Conditioning, control_net: SideNetwork, image: Im
     return Conditioning(tuple(_with(entry, control).with_options(controls_negative=True) for entry in conditioning.entries))
 
 
-@node("ControlNetApplyAdvanced", title="Apply ControlNet", category="conditioning/controlnet")
+@node(
+    "ControlNetApplyAdvanced",
+    title="Apply ControlNet",
+    category="conditioning/controlnet",
+    alike=("positive", "negative", "control_net"),
+)
 def apply_advanced(
     *,
     positive: Conditioning,

@@ -20,7 +20,7 @@ Crop = Literal["disabled", "center"]
 Place = Annotated[int, Range(0, 16384, step=8)]
 
 
-@node("VAEDecode", title="VAE Decode", category="latent")
+@node("VAEDecode", title="VAE Decode", category="latent", alike=("samples", "vae"))
 def decode(*, samples: Latent, vae: Vae) -> Image:
     """Turn latents into pictures.
 
@@ -42,7 +42,7 @@ def encode(*, pixels: Image, vae: Vae) -> Latent:
     return Latent(vae.encode(Image(pixels[..., :3])))
 
 
-@node("VAEDecodeTiled", title="VAE Decode (Tiled)", category="_for_testing")
+@node("VAEDecodeTiled", title="VAE Decode (Tiled)", category="_for_testing", alike=("samples", "vae"))
 def decode_tiled(
     *,
     samples: Latent,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from engine.errors import UnsupportedModel
 from engine.folders import Folders
 from engine.schema import Choice, FileChoice, Range, Widget, node
-from engine.types import Model, Run, TextEncoder, Vae
+from engine.types import Facts, Model, Run, TextEncoder, Vae
 
 if TYPE_CHECKING:
     from engine import models
@@ -56,6 +56,13 @@ def tiny_vaes(folders: Folders) -> dict[str, tuple[Path, ...]]:
     return models.tiny_vaes(folders)
 
 
+def tell(path: Path) -> Facts | None:
+    """What the header of a model file says of the values that are made from it."""
+    from engine.models.detect import tell
+
+    return tell(path)
+
+
 class Checkpoint(NamedTuple):
     """What a whole checkpoint holds."""
 
@@ -72,7 +79,7 @@ class Patched(NamedTuple):
 
 
 @node("CheckpointLoaderSimple", title="Load Checkpoint", category="loaders")
-def load_checkpoint(*, ckpt_name: Annotated[Path, FileChoice("checkpoints")], run: Run) -> Checkpoint:
+def load_checkpoint(*, ckpt_name: Annotated[Path, FileChoice("checkpoints", tell=tell)], run: Run) -> Checkpoint:
     """Load a diffusion model with its text encoder and VAE from one file.
 
     Args:
@@ -85,7 +92,9 @@ def load_checkpoint(*, ckpt_name: Annotated[Path, FileChoice("checkpoints")], ru
 
 
 @node("DiffusersLoader", title="DiffusersLoader", category="advanced/loaders/deprecated")
-def load_diffusers(*, model_path: Annotated[Path | str, FileChoice("diffusers", repository=True)], run: Run) -> Checkpoint:
+def load_diffusers(
+    *, model_path: Annotated[Path | str, FileChoice("diffusers", repository=True, tell=tell)], run: Run
+) -> Checkpoint:
     """Load a diffusion model with its text encoder and VAE from a folder in the layout of diffusers.
 
     Args:
@@ -104,7 +113,7 @@ def load_diffusers(*, model_path: Annotated[Path | str, FileChoice("diffusers", 
 def load_checkpoint_with_config(
     *,
     config_name: Annotated[str, Choice(CONFIGS)],
-    ckpt_name: Annotated[Path, FileChoice("checkpoints")],
+    ckpt_name: Annotated[Path, FileChoice("checkpoints", tell=tell)],
     run: Run,
 ) -> Checkpoint:
     """Load a checkpoint and read its output as a configuration says, where the file does not show it.
@@ -128,7 +137,7 @@ def load_checkpoint_with_config(
 @node("UNETLoader", title="Load Diffusion Model", category="advanced/loaders")
 def load_unet(
     *,
-    unet_name: Annotated[Path, FileChoice("diffusion_models")],
+    unet_name: Annotated[Path, FileChoice("diffusion_models", tell=tell)],
     weight_dtype: Literal["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"],
     run: Run,
 ) -> Model:
@@ -192,7 +201,7 @@ def load_two_clips(
 
 
 @node("VAELoader", title="Load VAE", category="loaders")
-def load_vae(*, vae_name: Annotated[Path | tuple[str, ...], FileChoice("vae", named=tiny_vaes)], run: Run) -> Vae:
+def load_vae(*, vae_name: Annotated[Path | tuple[str, ...], FileChoice("vae", named=tiny_vaes, tell=tell)], run: Run) -> Vae:
     """Load a VAE: it turns pictures into latents and back.
 
     Args:
@@ -208,12 +217,14 @@ def load_vae(*, vae_name: Annotated[Path | tuple[str, ...], FileChoice("vae", na
     return models.load_vae(vae_name, device=run.device, dtype=run.dtype)
 
 
-@node("LoraLoader", title="Load LoRA", category="loaders", bypass={"MODEL": "model", "CLIP": "clip"})
+@node(
+    "LoraLoader", title="Load LoRA", category="loaders", bypass={"MODEL": "model", "CLIP": "clip"}, alike=("model", "lora_name")
+)
 def load_lora(
     *,
     model: Model,
     clip: TextEncoder,
-    lora_name: Annotated[Path, FileChoice("loras")],
+    lora_name: Annotated[Path, FileChoice("loras", tell=tell)],
     strength_model: Annotated[float, Range(-100.0, 100.0, step=0.01)] = 1.0,
     strength_clip: Annotated[float, Range(-100.0, 100.0, step=0.01)] = 1.0,
 ) -> Patched:
@@ -235,11 +246,17 @@ def load_lora(
     return Patched(changed_model, changed_clip)
 
 
-@node("LoraLoaderModelOnly", title="LoraLoaderModelOnly", category="loaders", bypass={"MODEL": "model"})
+@node(
+    "LoraLoaderModelOnly",
+    title="LoraLoaderModelOnly",
+    category="loaders",
+    bypass={"MODEL": "model"},
+    alike=("model", "lora_name"),
+)
 def load_lora_model_only(
     *,
     model: Model,
-    lora_name: Annotated[Path, FileChoice("loras")],
+    lora_name: Annotated[Path, FileChoice("loras", tell=tell)],
     strength_model: Annotated[float, Range(-100.0, 100.0, step=0.01)] = 1.0,
 ) -> Model:
     """Change a model by a LoRA, without its text encoder. The original stays as it is.

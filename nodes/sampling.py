@@ -12,8 +12,10 @@ Steps = Annotated[int, Range(1, 10000)]
 SamplerName = Annotated[str, Choice(SAMPLER_NAMES)]
 SchedulerName = Annotated[str, Choice(SCHEDULER_NAMES)]
 
+SAMPLED = ("model", "positive", "negative", "latent_image")
 
-@node("KSampler", title="KSampler", category="sampling")
+
+@node("KSampler", title="KSampler", category="sampling", alike=SAMPLED)
 def ksampler(
     *,
     model: Model,
@@ -50,7 +52,7 @@ def ksampler(
     return sampled(Noise(seed), guider, Sampler(sampler_name), levels, latent_image, run=run).output
 
 
-@node("KSamplerAdvanced", title="KSampler (Advanced)", category="sampling")
+@node("KSamplerAdvanced", title="KSampler (Advanced)", category="sampling", alike=SAMPLED)
 def ksampler_advanced(
     *,
     model: Model,

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from engine.errors import WeftError
-from engine.models.style import StyleModel
-from engine.models.vision import ClipVision, ClipVisionOutput
 from engine.schema import FileChoice, Range, node
-from engine.types import Conditioning, Image, Run
+from engine.types import ClipVision, ClipVisionOutput, Conditioning, Image, Run, StyleModel
 
 
 @node("CLIPVisionLoader", title="Load CLIP Vision", category="loaders")

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from engine.errors import WeftError
 from engine.models import files
+from engine.types import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 SUPPORTED = frozenset({"sd1", "sd2", "sdxl", "sdxl-refiner"})
 """Families that Weft loads."""
+
+UNET_LATENT_CHANNELS = 4
+"""C of the latents of every supported family."""
 
 REFINER_SIZES_WIDTH = 5 * 256
 """Numbers of sizes and score in the vector of SDXL's refiner."""
@@ -108,6 +113,47 @@ def detect(path: Path) -> Detected:
     return of_shapes(files.shapes(files.read_tensors(path)))
 
 
+_told: dict[tuple[object, ...], Facts | None] = {}
+"""File and its state to what its header says."""
+
+_TOLD_LIMIT = 256
+
+
+def tell(path: Path) -> Facts | None:
+    """What the header of a file says of the values that are made from it; each state of a file is read once.
+
+    Only what is certain is told: a U-Net attends to words of one width, and nothing made for another width fits. Pickles
+    and damaged files tell nothing, and no torch is imported.
+    """
+    try:
+        state = path.stat()
+        key = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
+        if key not in _told:
+            if len(_told) >= _TOLD_LIMIT:
+                _told.clear()
+            _told[key] = _facts(detect(path)) if _has_header(path) else None
+        return _told[key]
+    except (OSError, WeftError):
+        return None
+
+
+def _has_header(path: Path) -> bool:
+    return path.suffix.lower() in files.SAFETENSORS_SUFFIXES or (path.is_dir() and any(path.glob("unet/*.safetensors")))
+
+
+def _facts(found: Detected) -> Facts:
+    values: dict[str, object] = {}
+    if found.role in {"checkpoint", "unet"} and found.family in SUPPORTED:
+        values = {"family": found.family, "latent_channels": UNET_LATENT_CHANNELS}
+    elif found.role == "lora" and found.family in {"sdxl", "flux", "sd3"} and "context" not in found.sizes:
+        values["family"] = found.family
+    elif found.role == "vae":
+        values["latent_channels"] = found.sizes["latent_channels"]
+    if found.role in {"checkpoint", "unet", "lora", "controlnet"} and "context" in found.sizes:
+        values["context"] = found.sizes["context"]
+    return Facts(str(found), values)
+
+
 def of_shapes(shapes: Shapes) -> Detected:
     """What a file with these tensors is."""
     for rule in (_lora, _controlnet, _t2i_adapter, _checkpoint, _adapter, _text_encoder, _unet, _vae, _embedding, _upscaler):
@@ -135,11 +181,17 @@ _LORA_INPUTS = r"\.lora_down\.|\.lora_A\.|[._]lora\.down\.|\.hada_w1_b|\.b2\.wei
 """The factor of an adapter that has the inputs of the layer as its columns."""
 
 
+_CONTEXT_FACTOR = rf"attn2[._]to_[kv].*({_LORA_INPUTS})"
+"""The factor whose last size is the width of the words that the network attends to."""
+
+
 def _lora(shapes: Shapes) -> Detected | None:
     if not _has(shapes, *_LORA_MARKS) and not any(name.endswith(_LORA_ENDS) for name in shapes):
         return None
     down = _first(shapes, _LORA_INPUTS)
-    return Detected(_lora_family(shapes), "lora", {"rank": down[0]} if down else {})
+    context = _first(shapes, _CONTEXT_FACTOR)
+    sizes = ({"rank": down[0]} if down else {}) | ({"context": context[-1]} if context else {})
+    return Detected(_lora_family(shapes), "lora", sizes)
 
 
 def _lora_family(shapes: Shapes) -> str:
@@ -161,7 +213,8 @@ def _controlnet(shapes: Shapes) -> Detected | None:
     family = _unet_family(shapes)
     if family in {"sd1", "sd2"} and _has(shapes, "label_emb.", "add_embedding."):
         family = "sdxl"  # small ones for SDXL hardly attend, or not at all
-    return Detected(family, "controlnet", {})
+    context = _first(shapes, r"attn2\.to_k\.weight")
+    return Detected(family, "controlnet", {"context": context[-1]} if context else {})
 
 
 def _t2i_adapter(shapes: Shapes) -> Detected | None:

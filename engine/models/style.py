@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from engine.errors import ModelFileError, WeftError
 from engine.models import files
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from engine.models.vision import ClipVisionOutput
+    from engine.types import ClipVisionOutput
 
 HEADS = 8
 """Attention heads of the published adapter; the shapes do not show them."""
@@ -34,8 +34,6 @@ class StyleModel:
         tensors: By their names in the file, float32.
         layers: How many blocks there are.
     """
-
-    port_type: ClassVar[str] = "STYLE_MODEL"
 
     source: str
     tensors: Mapping[str, Tensor]

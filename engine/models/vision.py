@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from engine import devices
 from engine.errors import ModelFileError, OutOfMemory, WeftError
 from engine.models import architecture, files, layout, weights
+from engine.types import ClipVisionOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,31 +39,6 @@ CHECKPOINT_PREFIX = "embedder.model."
 """Of the vision transformer within an unCLIP checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClipVisionOutput:
-    """What a vision transformer says of pictures.
-
-    Attributes:
-        states: [B, T, D] hidden states of the last layer, without the final norm; the first token stands for the picture.
-        penultimate: [B, T, D] those of the layer before.
-        embeds: [B, D'] the picture as a whole, in the space of CLIP's texts.
-    """
-
-    port_type: ClassVar[str] = "CLIP_VISION_OUTPUT"
-
-    states: Tensor
-    penultimate: Tensor
-    embeds: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors by the names that others know them by."""
-        return {
-            "last_hidden_state": self.states,
-            "penultimate_hidden_states": self.penultimate,
-            "image_embeds": self.embeds,
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class ClipVision:
     """A vision transformer. Immutable.
@@ -71,8 +47,6 @@ class ClipVision:
         weights: The tensors.
         side_px: Of the square pictures that it reads.
     """
-
-    port_type: ClassVar[str] = "CLIP_VISION"
 
     weights: Weights
     side_px: int

@@ -12,7 +12,7 @@ import torch
 from reference import Reference
 from safetensors.torch import save_file
 
-from engine.models.detect import detect, of_shapes
+from engine.models.detect import detect, of_shapes, tell
 
 UNET = "model.diffusion_model."
 
@@ -101,7 +101,7 @@ def test_a_file_is_recognised(shapes, family, role):
 
 def test_telling_sizes_are_kept(tiny_path, assets):
     assert detect(tiny_path).sizes == {"tensors": 1002, "in_channels": 4, "context": 64}
-    assert detect(assets / "sd15_tiny_kohya_lora.safetensors").sizes == {"tensors": 216, "rank": 4}
+    assert detect(assets / "sd15_tiny_kohya_lora.safetensors").sizes == {"tensors": 216, "rank": 4, "context": 64}
     assert detect(assets / "tiny_ti.safetensors").sizes == {"tensors": 1, "width": 64}
 
 
@@ -111,6 +111,42 @@ def test_reference_files_are_recognised():
         found = of_shapes(shapes)
         assert found.family == ("sdxl" if "sdxl" in manifest.name else "sd1")
         assert found.role == ("controlnet" if "controlnet" in manifest.name else "checkpoint")
+
+
+def test_a_file_tells_only_what_is_certain(tmp_path):
+    """A LoRA that changes no attention to words may be of any family with such layers."""
+    to_k = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    files = {
+        "one": ({to_k: torch.zeros(4, 768)}, {"context": 768}),
+        "of the refiner": ({to_k: torch.zeros(4, 1280), "lora_te2_x.lora_up.weight": torch.zeros(1, 1)}, {"context": 1280}),
+        "unclear": ({"lora_unet_x_attn1_to_k.lora_down.weight": torch.zeros(4, 320)}, {}),
+        "of two encoders": ({"lora_te2_x.lora_down.weight": torch.zeros(4, 1280)}, {"family": "sdxl"}),
+        "vae": ({"decoder.conv_in.weight": torch.zeros(8, 16, 3, 3), "encoder.conv_in.weight": torch.zeros(1)},
+                {"latent_channels": 16}),
+        "embedding": ({"emb_params": torch.zeros(2, 768)}, {}),
+    }  # fmt: skip
+    for name, (tensors, values) in files.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        assert tell(tmp_path / f"{name}.safetensors").values == values, name
+
+
+def test_a_header_is_read_again_only_where_the_file_changed(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"emb_params": torch.zeros(2, 768)}, path)
+    first = tell(path)
+
+    assert tell(path) is first
+    save_file({"emb_params": torch.zeros(3, 768)}, path)
+    assert tell(path) is not first
+
+
+def test_damaged_files_and_pickles_tell_nothing(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    torch.save({}, tmp_path / "x.ckpt")
+
+    assert tell(tmp_path / "x.safetensors") is None
+    assert tell(tmp_path / "x.ckpt") is None
+    assert tell(tmp_path / "absent.safetensors") is None
 
 
 def test_titles_read_as_sentences_do(tiny_path):

@@ -293,3 +293,72 @@ def test_a_model_can_compute_in_another_format(tiny):
     assert not torch.equal(whole, rounded)
     assert float((whole - rounded).norm() / whole.norm()) < 0.05
     assert tiny.model.with_dtype(torch.float32) is tiny.model
+
+
+def test_a_lora_of_another_family_is_a_problem_of_the_workflow(tmp_path):
+    from reference import Reference
+
+    from engine import Engine
+    from engine.errors import WorkflowInvalid
+
+    prompt = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15_tiny.safetensors"}},
+        "2": {
+            "class_type": "LoraLoaderModelOnly",
+            "inputs": {"model": ["1", 0], "lora_name": "sdxl_tiny_kohya_lora.safetensors", "strength_model": 1.0},
+        },
+    }
+    folders = {"models_dir": Reference.find().models(), "output_dir": tmp_path}
+    with Engine(**folders, device="cpu") as engine, pytest.raises(WorkflowInvalid) as error:
+        engine.run(prompt, ["2"])
+
+    assert [problem.code for problem in error.value.problems] == ["unlike-files"]
+    assert "sd15_tiny.safetensors is a Stable Diffusion 1 checkpoint" in str(error.value)
+    assert "sdxl_tiny_kohya_lora.safetensors is an SDXL LoRA" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "titles"),
+    [
+        (
+            {
+                "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sdxl_tiny.safetensors"}},
+                "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
+                "3": {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "sd15_tiny_controlnet.safetensors"}},
+                "4": {"class_type": "EmptyImage", "inputs": {}},
+                "9": {
+                    "class_type": "ControlNetApply",
+                    "inputs": {"conditioning": ["2", 0], "control_net": ["3", 0], "image": ["4", 0], "strength": 1.0},
+                },
+            },
+            ("sdxl_tiny.safetensors is an SDXL checkpoint", "is a Stable Diffusion 1 ControlNet"),
+        ),
+        (
+            {
+                "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15_tiny.safetensors"}},
+                "2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sdxl_tiny.safetensors"}},
+                "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["2", 1]}},
+                "4": {"class_type": "EmptyLatentImage", "inputs": {}},
+                "9": {
+                    "class_type": "KSampler",
+                    "inputs": {"model": ["1", 0], "positive": ["3", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+                    | {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+                },
+            },
+            ("sd15_tiny.safetensors is a Stable Diffusion 1 checkpoint", "sdxl_tiny.safetensors is an SDXL checkpoint"),
+        ),
+    ],
+    ids=["ControlNet", "words of another text encoder"],
+)
+def test_parts_of_two_families_are_a_problem_of_the_workflow(prompt, titles, tmp_path):
+    from reference import Reference
+
+    from engine import Engine
+    from engine.errors import WorkflowInvalid
+
+    folders = {"models_dir": Reference.find().models(), "output_dir": tmp_path}
+    with Engine(**folders, device="cpu") as engine, pytest.raises(WorkflowInvalid) as error:
+        engine.run(prompt, ["9"])
+
+    assert [problem.code for problem in error.value.problems] == ["unlike-files"]
+    assert all(title in str(error.value) for title in titles)

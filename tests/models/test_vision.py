@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from engine.errors import ModelFileError, UnsupportedModel, WeftError
 from engine.models import load_clip_vision, load_style_model
-from engine.models.vision import ClipVisionOutput, prepared
-from engine.types import Image
+from engine.models.vision import prepared
+from engine.types import ClipVisionOutput, Image
 
 SIDE = 28
 

@@ -234,3 +234,38 @@ def test_a_grey_mask_opens_step_by_step():
 @pytest.mark.parametrize("rule", [c.Rescale(0.7), c.Renorm(100.0, 1.0), c.Spread(1.0, "linear"), c.Projected(1.0, 0.0, 0.0)])
 def test_equal_rules_are_equal(rule):
     assert rule == type(rule)(**{name: getattr(rule, name) for name in rule.__slots__ if not name.startswith("_")})
+
+
+RULES = [
+    c.Rescale(0.7),
+    c.Renorm(100.0, 1.0),
+    c.Spread(1.0, "triangle"),
+    c.ZeroStar(),
+    c.Norm(1.0),
+    c.Mahiro(),
+    c.EpsilonScale(1.01),
+    c.Projected(0.5, 2.0, 0.3),
+    c.Damped(),
+    c.Frequencies(1.0, 1.25, 2),
+    c.Operated(lambda latent: latent * 2.0),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_rule_never_waits_for_the_device(rule):
+    """The meta device has no numbers to wait for: looking at one there is an error."""
+    x = torch.empty(SHAPE, device="meta")
+    m = Moment(x, 2.0, 5.0, x, x, x, True, (0, 1), lambda *_: None)
+
+    for sigma in (2.0, 1.0):
+        result = rule(replace(m, sigma=sigma))
+        latent = result.cond if isinstance(result, Moment) else result
+        assert (latent.shape, latent.device.type) == (torch.Size(SHAPE), "meta")
+
+
+def test_a_mask_opens_without_waiting_for_the_device():
+    mask = torch.empty(1, 1, 8, 8, device="meta")
+
+    opened = c.Differential(0.5)(mask, 3.0, (10.0, 3.0, 0.0), DiscreteSchedule.scaled_linear())
+
+    assert (opened.shape, opened.device.type) == (mask.shape, "meta")

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cache.values import Listed
 from engine.errors import WeftError
-from engine.types import Lazy, Shown
+from engine.types import Blocked, Lazy, Shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.schema import Kind
 
 
 class NotReady(BaseException):
-    """A lazy input was asked for that is not there yet. Not an Exception, so that no node swallows it."""
+    """Lazy inputs were asked for that are not there yet. Not an Exception, so that no node swallows it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
 
 class Pending:
@@ -47,8 +49,8 @@ def calls_of(kind: Kind, inputs: dict[str, Any], *, has_lists: bool) -> list[dic
     if kind.whole_lists:
         call: dict[str, Any] = {}
         for name, value in inputs.items():
-            port = kind.inputs.get(name)
-            if port is not None and port.whole_list:
+            port = kind.inputs.get(name, kind.variadic)
+            if port is not None and port.whole_list and type(value) is not Pending:
                 call[name] = list(value) if type(value) is Listed else ([] if value is None else [value])
             else:
                 first = _element(value, 0, name)
@@ -72,7 +74,7 @@ def calls_of(kind: Kind, inputs: dict[str, Any], *, has_lists: bool) -> list[dic
 
 
 def _lazy(value: Any) -> Lazy[Any]:
-    return Lazy(value) if type(value) is Pending else Lazy(lambda: value)
+    return Lazy(value, is_known=False) if type(value) is Pending else Lazy(lambda: value)
 
 
 def _element(value: Any, i: int, name: str) -> Any:
@@ -108,9 +110,24 @@ def unpacked(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
 def with_lists(kind: Kind, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The outputs of one call, those that the kind declares as lists made so."""
     return tuple(
-        Listed(value) if port.is_list and type(value) is not Listed else value
+        Listed((value,) if type(value) is Blocked else value) if port.is_list and type(value) is not Listed else value
         for value, port in zip(outputs, kind.outputs, strict=True)
     )
+
+
+def blockers(call: Mapping[str, Any]) -> list[Blocked]:
+    """What stops a call: the blocked values among its inputs, and among the elements of those that are whole lists."""
+    found: list[Blocked] = []
+    for item in call.values():
+        value = item() if type(item) is Lazy and item.is_known else item
+        elements = value if type(value) is list or type(value) is Listed else (value,)
+        found.extend(element for element in elements if type(element) is Blocked)
+    return found
+
+
+def blocked(kind: Kind) -> tuple[Any, ...]:
+    """The outputs of a call that was not made."""
+    return with_lists(kind, (Blocked(),) * len(kind.outputs))
 
 
 def merged(

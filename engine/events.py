@@ -79,6 +79,13 @@ class NodeExpanded(NamedTuple):
     nodes: tuple[str, ...]
 
 
+class NodeBlocked(NamedTuple):
+    """A call of a node was not made, because an input is blocked; `message` says why, where somebody said so."""
+
+    node: str
+    message: str | None
+
+
 class NodeErred(NamedTuple):
     """A node raised; `error` is the `NodeFailed`."""
 
@@ -108,7 +115,16 @@ class RunFinished(NamedTuple):
 
 
 Event = (
-    RunStarted | NodesCached | NodeStarted | NodeProgress | NodeFinished | NodeExpanded | NodeErred | NodeSkipped | RunFinished
+    RunStarted
+    | NodesCached
+    | NodeStarted
+    | NodeProgress
+    | NodeFinished
+    | NodeExpanded
+    | NodeBlocked
+    | NodeErred
+    | NodeSkipped
+    | RunFinished
 )
 
 
@@ -144,6 +160,7 @@ _NAMES = {
     NodeProgress: "node_progress",
     NodeFinished: "node_finished",
     NodeExpanded: "node_expanded",
+    NodeBlocked: "node_blocked",
     NodeErred: "node_failed",
     NodeSkipped: "node_skipped",
     RunFinished: "run_finished",

@@ -16,16 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.cache.values import Listed, Result
-from engine.calls import NotReady, Pending, calls_of, merged, unpacked, with_lists
+from engine.calls import NotReady, Pending, blocked, blockers, calls_of, merged, unpacked, with_lists
 from engine.coroutines import CoroutineThread
 from engine.errors import CycleError, NodeFailed, RunCancelled, UnencodableValue, WeftError
-from engine.events import NodeErred, NodeExpanded, NodeFinished, NodeProgress, NodeSkipped, NodeStarted
+from engine.events import NodeBlocked, NodeErred, NodeExpanded, NodeFinished, NodeProgress, NodeSkipped, NodeStarted
 from engine.fingerprint import Bound, FileDigests, digest, keys
 from engine.graph import Link
 from engine.plan import plan
 from engine.schedule import Schedule
 from engine.subgraph import Surroundings, identities, prepared
-from engine.types import Expansion, Shown
+from engine.types import Blocked, Expansion, Shown
 from engine.validate import Checked, CheckedNode
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from engine.folders import Folders
     from engine.plan import Memory, Plan, Step
     from engine.schedule import Task
-    from engine.schema import Catalog
+    from engine.schema import Catalog, Kind
     from engine.subgraph import Subgraph
 
 _PARTS = frozenset({"MODEL", "CLIP", "VAE"})
@@ -121,6 +121,7 @@ class Outcome:
         failed_keys: Keys that did not come, to the id of the node at fault.
         skipped: Node id to the id of the failed node that it depends on.
         shown: Node id to what it shows.
+        blocked: Ids of nodes of which calls were not made, to the message, where there is one.
         added: Steps that were added while running: lazy inputs, parts of subgraphs, results that were gone.
     """
 
@@ -130,6 +131,7 @@ class Outcome:
     failed_keys: dict[bytes, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     shown: dict[str, Shown] = field(default_factory=dict)
+    blocked: dict[str, str | None] = field(default_factory=dict)
     added: list[Step] = field(default_factory=list)
 
 
@@ -206,6 +208,11 @@ class _Handle:
     def documents(self) -> Mapping[str, Any]:
         """What saved files carry."""
         return self._execution.job.services.documents
+
+    @property
+    def nodes(self) -> Mapping[str, CheckedNode]:
+        """The nodes of the run, with the parts of subgraphs that came while running."""
+        return self._execution.nodes
 
     def progress(self, done: float, total: float, preview: Callable[[], Any] | None = None) -> None:
         """Report progress; raises `RunCancelled` if the run was cancelled."""
@@ -334,7 +341,7 @@ class _Execution:
         try:
             values, keys_ = self.schedule.values, self.keys
             lazy = None if kind.is_plain else kind.inputs
-            has_lists = is_short = False
+            has_lists = is_short = is_blocked = False
             for name, (source, port) in node.links.items():
                 if lazy is not None and name in lazy and lazy[name].lazy and (task.asked is None or name not in task.asked):
                     inputs[name] = Pending(name)
@@ -352,8 +359,14 @@ class _Execution:
                     has_lists = True
                 elif value is None:
                     self.refuse_absent(node, name)
+                elif type(value) is Blocked:
+                    is_blocked = True
                 inputs[name] = value
             if is_short:
+                return
+            if is_blocked:
+                self.block(task, inputs)
+                self.finish(task, blocked(kind), None)
                 return
             if kind.is_plain and not has_lists and not self.verify:
                 if kind.run_parameter is not None:
@@ -367,9 +380,21 @@ class _Execution:
             task.is_mapped = has_lists and not kind.whole_lists
             self.call(task, inputs, calls_of(kind, inputs, has_lists=has_lists))
         except NotReady as need:
-            self.ask(task, need.name)
+            self.ask(task, need.names)
         except Exception as cause:  # noqa: BLE001 - whatever a node raises becomes its NodeFailed
             self.fail(task, cause, inputs)
+
+    def block(self, task: Task, inputs: Mapping[str, Any]) -> bool:
+        """Whether inputs stop a call; says so if they do."""
+        found = blockers(inputs)
+        if not found:
+            return False
+        message = next((b.message for b in found if b.message is not None), None)
+        node_id = task.step.node.id
+        if self.outcome.blocked.get(node_id) is None:
+            self.outcome.blocked[node_id] = message
+        self.emit(NodeBlocked(node_id, message))
+        return True
 
     def call(self, task: Task, inputs: dict[str, Any], calls: list[dict[str, Any]]) -> None:
         """Make the calls that the inputs of a task stand for."""
@@ -377,6 +402,17 @@ class _Execution:
         if kind.run_parameter is not None:
             for call in calls:
                 call[kind.run_parameter] = _Handle(self, node.id, is_async=kind.is_async)
+        if kind.needs is not None:
+            wanted = {name: None for call in calls if not blockers(call) for name in kind.needs(**call)}
+            absent = [name for name in wanted if type(inputs.get(name)) is Pending]
+            if absent:
+                raise NotReady(*absent)
+        task.stopped = {i for i, call in enumerate(calls) if self.block(task, call)}
+        if task.stopped:
+            calls = [call for i, call in enumerate(calls) if i not in task.stopped]
+            if not calls:
+                self.returned(task, [])
+                return
         if kind.is_async:
             if self.loop is None:
                 self.loop = CoroutineThread(self.inbox)
@@ -397,11 +433,15 @@ class _Execution:
 
     def returned(self, task: Task, raws: list[Any]) -> None:
         """Take what the calls of a task returned."""
+        if task.stopped:
+            made = iter(raws)
+            raws = [_NOT_MADE if i in task.stopped else next(made) for i in range(len(raws) + len(task.stopped))]
+            task.stopped = None
         if any(type(raw) is Expansion for raw in raws):
             self.expand(task, raws)
             return
         kind = task.step.node.kind
-        self.finish(task, *merged(kind, [unpacked(kind, raw) for raw in raws], is_mapped=task.is_mapped))
+        self.finish(task, *merged(kind, [_result(kind, raw) for raw in raws], is_mapped=task.is_mapped))
 
     def collect(self) -> None:
         """Take one message of the coroutines, waiting for it."""
@@ -421,18 +461,19 @@ class _Execution:
                 raise message.error  # noqa: TRY301 - the same path as for plain nodes
             self.returned(task, message.results)
         except NotReady as need:
-            self.ask(task, need.name)
+            self.ask(task, need.names)
         except RunCancelled:
             raise
         except BaseException as cause:  # noqa: BLE001 - a coroutine may end with SystemExit; it is the node's failure
             self.fail(task, cause, inputs)
 
-    def ask(self, task: Task, name: str) -> None:
-        """A node asked for a lazy input: compute it, then call the node again."""
+    def ask(self, task: Task, names: Iterable[str]) -> None:
+        """A node asked for lazy inputs: compute them, then call the node again."""
         if task.asked is None:
             task.asked = set()
-        task.asked.add(name)
-        if not self.need(task, task.step.node.links[name][0]):
+        task.asked.update(names)
+        waits = [self.need(task, task.step.node.links[name][0]) for name in names]
+        if not any(waits):
             self.schedule.wake(task)
 
     def need(self, task: Task | None, source: str) -> bool:
@@ -604,7 +645,7 @@ class _Execution:
         for number, raw in enumerate(raws):
             if type(raw) is Expansion:
                 found.append(prepared(raw, parent, number, around))
-                raws[number] = Expansion(raw.graph, found[-1].outputs)
+                raws[number] = Expansion(raw.graph, found[-1].outputs, raw.shown)
         if self.nodes is self.job.checked.nodes:
             self.nodes, self.keys = dict(self.nodes), dict(self.keys)
             self.schedule.keys = self.keys
@@ -640,13 +681,13 @@ class _Execution:
             results: list[tuple[tuple[Any, ...], Shown | None]] = []
             for raw in task.parts:
                 if type(raw) is not Expansion:
-                    results.append(unpacked(kind, raw))
+                    results.append(_result(kind, raw))
                     continue
                 outputs = tuple(self.resolved(v) if type(v) is Link else v for v in raw.outputs)
                 if len(outputs) != len(kind.outputs):
                     msg = f"{kind.id} has {len(kind.outputs)} outputs, but its subgraph gives {len(outputs)}"
                     raise WeftError(msg)  # noqa: TRY301 - reported as the node's failure
-                results.append((with_lists(kind, outputs), None))
+                results.append((with_lists(kind, outputs), raw.shown))
             self.finish(task, *merged(kind, results, is_mapped=task.is_mapped))
         except Exception as cause:  # noqa: BLE001 - whatever goes wrong here is the node's failure
             self.fail(task, cause, {})
@@ -660,6 +701,15 @@ class _Execution:
             msg = f"{node.kind.id} has no output {link.port!r}"
             raise WeftError(msg)
         return outputs[port]
+
+
+_NOT_MADE = object()
+"""Stands for what a call would have returned that was not made."""
+
+
+def _result(kind: Kind, raw: Any) -> tuple[tuple[Any, ...], Shown | None]:
+    """(outputs, shown) of what a call returned, or of one that was not made."""
+    return (blocked(kind), None) if raw is _NOT_MADE else unpacked(kind, raw)
 
 
 class _Without:

@@ -222,7 +222,7 @@ def keys(
                 parts.append(encode(value) if encode is not None else canonical(value, files))
         if kind.variadic is not None:
             parts.extend(_extra(node, names.known, result, files))
-        if kind.has_files:
+        if kind.is_dynamic:
             parts.extend(node.dependencies(files))
         result[node.id] = blake2b(b"".join(parts), digest_size=KEY_BYTES).digest()
     return result

@@ -33,10 +33,24 @@ class Task:
         parts: What its calls returned, once it became a subgraph.
         is_mapped: Whether it is called once for each element of a list.
         inputs: What a coroutine was called with.
+        stopped: Which of its calls are not made, since an input of theirs is blocked.
         is_done: Whether it ran, failed or was left out.
     """
 
-    __slots__ = ("asked", "held", "index", "inputs", "is_done", "is_mapped", "parent", "parts", "started", "step", "waiting")
+    __slots__ = (
+        "asked",
+        "held",
+        "index",
+        "inputs",
+        "is_done",
+        "is_mapped",
+        "parent",
+        "parts",
+        "started",
+        "step",
+        "stopped",
+        "waiting",
+    )
 
     def __init__(self, index: int, step: Step, parent: Task | None) -> None:
         self.index = index
@@ -49,6 +63,7 @@ class Task:
         self.parts: list[Any] | None = None
         self.is_mapped = False
         self.inputs: dict[str, Any] | None = None
+        self.stopped: set[int] | None = None
         self.is_done = False
 
     @property

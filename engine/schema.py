@@ -81,6 +81,24 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveChoice:
+    """The values that an input may have, asked for whenever they are needed.
+
+    Attributes:
+        ask: Lists them.
+        is_open: Others are valid as well: the node checks them itself.
+    """
+
+    ask: Callable[[], Iterable[Any]]
+    is_open: bool = False
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """The values now."""
+        return tuple(self.ask())
+
+
+@dataclass(frozen=True, slots=True)
 class FileChoice:
     """The files of a folder: the workflow holds a name, the node receives the path, the key holds the content.
 
@@ -211,6 +229,7 @@ class Input:
         lazy: Computed on demand.
         whole_list: Receives all elements of a list at once.
         match: Name of a type that is open; all ports of a kind that name it have the same.
+        any_link: Links of any type may feed it; the kind itself checks them (`Kind.refusals`).
     """
 
     name: str
@@ -218,7 +237,7 @@ class Input:
     default: Any = MISSING
     help: str = ""
     range: Range | None = None
-    choice: Choice | None = None
+    choice: Choice | LiveChoice | None = None
     files: FileChoice | None = None
     references: References | None = None
     widget: Mapping[str, Any] = field(default_factory=dict)
@@ -227,6 +246,7 @@ class Input:
     lazy: bool = False
     whole_list: bool = False
     match: str = ""
+    any_link: bool = False
 
     @property
     def is_widget(self) -> bool:
@@ -374,6 +394,10 @@ class Kind:
         is_async: The function is a coroutine function.
         deprecated: Still runs, no longer offered.
         experimental: May change.
+        state: What results depend on beside inputs: (node id, values by input, links by input) to a value that the key names.
+        refusals: What the kind itself finds wrong: (node id, values by input, types by linked input) to (input or None, text).
+        needs: Called with the inputs of each call before any is made: names of the lazy inputs to compute first.
+        hidden: What the function is told beside inputs, as `/object_info` lists it.
     """
 
     id: str
@@ -396,11 +420,16 @@ class Kind:
     is_async: bool = False
     deprecated: bool = False
     experimental: bool = False
+    state: Callable[[str, Mapping[str, Any], Mapping[str, tuple[str, int]]], Any] | None = None
+    refusals: Callable[[str, Mapping[str, Any], Mapping[str, str]], Iterable[tuple[str | None, str]]] | None = None
+    needs: Callable[..., Iterable[str]] | None = None
+    hidden: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def whole_lists(self) -> bool:
         """Whether the node is called once with whole lists instead of once for each element."""
-        return any(port.whole_list for port in self.inputs.values())
+        more = (self.variadic,) if self.variadic is not None else ()
+        return any(port.whole_list for port in (*self.inputs.values(), *more))
 
     @cached_property
     def is_plain(self) -> bool:
@@ -426,6 +455,12 @@ class Kind:
     def has_files(self) -> bool:
         """Whether some input names files, so that validity and key depend on the disk."""
         return any(port.files or port.references for port in self.inputs.values())
+
+    @cached_property
+    def is_dynamic(self) -> bool:
+        """Whether validity or key may change though no input does."""
+        asks = self.state is not None or self.refusals is not None
+        return asks or self.has_files or any(isinstance(port.choice, LiveChoice) for port in self.inputs.values())
 
     @cached_property
     def _chosen(self) -> dict[tuple[str, ...], Kind]:

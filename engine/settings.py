@@ -9,6 +9,7 @@
 | `WEFT_EXTRA_MODEL_PATHS` | `extra_model_paths.yaml` files, separated like `PATH` |
 | `WEFT_DEVICE`, `WEFT_DTYPE` | what to compute on and in; `auto` |
 | `WEFT_NODES` | further packages or `.py` files that declare nodes, separated like `PATH` |
+| `WEFT_PACKS` | folders of node packs written for ComfyUI, separated like `PATH`; `./custom_nodes` if it is there; `none` loads none |
 
 Where models come from repositories, `HF_HOME`, `HF_HUB_OFFLINE` and the like mean what they mean everywhere.
 """
@@ -16,6 +17,7 @@ Where models come from repositories, `HF_HOME`, `HF_HUB_OFFLINE` and the like me
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from engine.folders import Folders
     from engine.schema import Catalog
+
+_log = logging.getLogger(__name__)
 
 EXTRA_MODEL_PATHS = "extra_model_paths.yaml"
 """Read without being named where it lies beside a models root, as it does in the folders that users already have."""
@@ -50,6 +54,7 @@ class Settings:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto`, `float32`, `float16`, `bfloat16`.
         nodes: Packages or `.py` files that declare nodes beside Weft's own.
+        packs: Folders of node packs written for ComfyUI.
     """
 
     models: tuple[Path, ...] = ()
@@ -61,6 +66,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     nodes: tuple[str, ...] = ()
+    packs: tuple[Path, ...] = ()
 
     def cache_dir(self) -> Path | None:
         """Where results are kept between processes, or None."""
@@ -73,7 +79,7 @@ class Settings:
         return Path(platformdirs.user_cache_dir("weft", appauthor=False)) / "results"
 
     def catalog(self) -> Catalog:
-        """The kinds that can be used.
+        """The kinds that can be used; what is wrong with packs is logged.
 
         Raises:
             DeclarationError: if a package that was asked for cannot be imported, or two of them declare the same kind.
@@ -83,7 +89,18 @@ class Settings:
         catalog = Catalog.load("nodes")
         for name in self.nodes:
             catalog = catalog | _declared(name)
-        return catalog
+        if not self.packs:
+            return catalog
+        loaded = self.loaded(catalog)
+        for warning in loaded.warnings:
+            _log.warning("%s", warning)
+        found: Catalog = loaded.catalog
+        return found
+
+    def loaded(self, base: Catalog) -> Any:
+        """The packs with the kinds that they add to `base`, see `engine.packs.Loaded`."""
+        packs = importlib.import_module("engine.packs")  # by name, as the catalogue loads nodes: the core knows no pack
+        return packs.load(self.packs, self.folders(), base)
 
     def folders(self) -> Folders:
         """The folders, for what needs no engine.
@@ -121,6 +138,7 @@ def settle(
     device: str | None = None,
     dtype: str | None = None,
     nodes: Iterable[str] = (),
+    packs: Iterable[str | Path] = (),
 ) -> Settings:
     """The settings that follow from what is asked for, then the environment, then what is there.
 
@@ -135,6 +153,7 @@ def settle(
         device: What to compute on.
         dtype: What to compute in.
         nodes: Further packages that declare nodes; they add to those of the environment.
+        packs: Folders of node packs; empty leaves the choice to the environment.
     """
     env = os.environ if environment is None else environment
     roots = [Path(m).expanduser() for m in models] or [Path(m).expanduser() for m in _split(env.get("WEFT_MODELS_DIR"))]
@@ -156,7 +175,18 @@ def settle(
         device=device or env.get("WEFT_DEVICE") or "auto",
         dtype=dtype or env.get("WEFT_DTYPE") or "auto",
         nodes=tuple(dict.fromkeys([*_split(env.get("WEFT_NODES")), *nodes])),
+        packs=_pack_folders(env.get("WEFT_PACKS"), packs),
     )
+
+
+def _pack_folders(variable: str | None, named: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The folders of packs: those that are named, else those of the environment, else the one that is there."""
+    chosen = list(named) or _split(variable)
+    if any(str(name).lower() == "none" for name in chosen):
+        return ()
+    if not chosen and Path("custom_nodes").is_dir():
+        chosen = ["custom_nodes"]
+    return tuple(dict.fromkeys(Path(name).expanduser() for name in chosen))
 
 
 def _split(text: str | None) -> list[str]:

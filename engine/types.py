@@ -404,6 +404,19 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """A value that stops whatever would be computed from it, while the rest of the run goes on.
+
+    A call with such an input is not made; its outputs are blocked in turn. Of a list, only the elements that are blocked.
+
+    Attributes:
+        message: What the first node that it stops tells people; None tells nothing.
+    """
+
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Expansion:
     """What a node returns to become a subgraph while running.
 
@@ -411,10 +424,12 @@ class Expansion:
         graph: The subgraph. Its inputs may hold links inside it, links to nodes around it, plain values, and any value
             that the node was given, which keeps its identity.
         outputs: For each output of the node a `Link` into the subgraph, or a value.
+        shown: What the node itself shows.
     """
 
     graph: Graph
     outputs: tuple[Any, ...] = ()
+    shown: Shown | None = None
 
 
 class Lazy(Generic[T]):
@@ -424,10 +439,11 @@ class Lazy(Generic[T]):
     again. A node therefore asks for lazy inputs before it does anything costly.
     """
 
-    __slots__ = ("_resolve",)
+    __slots__ = ("_resolve", "is_known")
 
-    def __init__(self, resolve: Callable[[], T]) -> None:
+    def __init__(self, resolve: Callable[[], T], *, is_known: bool = True) -> None:
         self._resolve = resolve
+        self.is_known = is_known
 
     def __call__(self) -> T:
         """The value."""

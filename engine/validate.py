@@ -25,7 +25,7 @@ from engine.graph import Graph, Link, Mode, Node
 from engine.hints import Hints, short
 from engine.inactive import without_inactive
 from engine.order import cycles, ordered
-from engine.schema import MISSING, WIDGET_TYPES, Catalog, FileChoice, Input, Kind, choices_of, compatible
+from engine.schema import MISSING, WIDGET_TYPES, Catalog, FileChoice, Input, Kind, LiveChoice, choices_of, compatible
 from engine.types import PORT_TYPES
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ COMFY_CODES: Final[Mapping[str, str]] = {
     "not-a-choice": "value_not_in_list",
     "missing-file": "value_not_in_list",
     "outside-folder": "custom_validation_failed",
+    "refused": "custom_validation_failed",
     "cycle": "dependency_cycle",
     "unlike-files": "custom_validation_failed",
     "no-outputs": "prompt_no_outputs",
@@ -79,7 +80,7 @@ class CheckedNode:
         links: Input name to (source id, index of the source's output).
     """
 
-    __slots__ = ("folders", "id", "kind", "links", "literals", "node")
+    __slots__ = ("_state", "folders", "id", "kind", "links", "literals", "node")
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class CheckedNode:
         self.literals = literals
         self.links = links
         self.folders = folders
+        self._state: bytes | None = None
 
     @property
     def title(self) -> str:
@@ -103,8 +105,13 @@ class CheckedNode:
         return self.node.title or self.kind.title or self.kind.id
 
     def dependencies(self, files: FileDigests) -> list[bytes]:
-        """Canonical bytes of the files that its texts refer to."""
+        """Canonical bytes of the files that its texts refer to, and of what its kind depends on beside; asked for once."""
         parts: list[bytes] = []
+        if self.kind.state is not None:
+            if self._state is None:
+                values = {name: value.value if type(value) is Bound else value for name, value in self.literals.items()}
+                self._state = canonical(self.kind.state(self.id, values, self.links))
+            parts.append(b"q" + self._state)
         for name, port in self.kind.inputs.items():
             text = self.literals.get(name)
             if port.references is not None and isinstance(text, str):
@@ -122,7 +129,7 @@ class Checked:
         nodes: The sound nodes, in topological order.
         problems: Everything that is wrong, in the order of the document.
         stale: Ids whose inputs differ from the earlier check's; None if there was none.
-        dynamic: Ids of nodes that name files: their keys may move though their inputs do not.
+        dynamic: Ids of nodes whose keys or problems may change though their inputs do not, such as those that name files.
     """
 
     graph: Graph
@@ -307,7 +314,7 @@ def check(
         checked = checker.node(node_id, node)
         if checked is not None:
             sound[node_id] = checked
-            if checked.kind.has_files:
+            if checked.kind.is_dynamic:
                 dynamic.append(node_id)
     in_order, cyclic = ordered(sound, context or {})
     problems = checker.problems
@@ -472,6 +479,8 @@ class _Checker:
                 port = ports[name]
                 what = f"{port.type} from another node" if not port.is_widget else f"{port.type} value"
                 self._report("missing-input", node_id, node, f"needs a {what} for {name!r}", port=name)
+        if kind.refusals is not None:
+            self._refusals(node_id, node, kind, literals, links)
         if len(self.problems) > before and any(not p.warning for p in self.problems[before:]):
             return None
         return CheckedNode(node_id, node, kind, literals, links, self.folders)
@@ -482,6 +491,19 @@ class _Checker:
             if type(node.inputs.get(name)) is Link:
                 message = f"{name!r} is linked, but it decides which inputs there are"
                 self._report("invalid-value", node_id, node, message, port=name, hint="write its value into the workflow")
+
+    def _refusals(
+        self, node_id: str, node: Node, kind: Kind, literals: Mapping[str, Any], links: Mapping[str, tuple[str, int]]
+    ) -> None:
+        """Ask the kind what is wrong with the values of a node."""
+        types: dict[str, str] = {}
+        for name, (source, port) in links.items():
+            around = self.context.get(source)
+            of = self.catalog.get(self.nodes[source].kind) if source in self.nodes else around.kind if around else None
+            types[name] = of.outputs[port].type if of is not None and port < len(of.outputs) else "*"
+        values = {name: value.value if type(value) is Bound else value for name, value in literals.items()}
+        for place, message in kind.refusals(node_id, values, types) if kind.refusals is not None else ():
+            self._report("refused", node_id, node, message, port=place)
 
     def _link(self, node_id: str, node: Node, name: str, port: Input, link: Link) -> tuple[str, int] | None:
         source = self.nodes.get(link.node)
@@ -506,7 +528,7 @@ class _Checker:
             self._report("missing-output", node_id, node, message, port=name, hint=hint, details={"outputs": names})
             return None
         given = outputs[index].type
-        if given != port.type and not compatible(given, port.type):
+        if given != port.type and not compatible(given, port.type) and not port.any_link:
             fitting = [o.name for o in outputs if compatible(o.type, port.type)]
             message = f"cannot link {link.node}.{outputs[index].name} to {node_id}.{name}: {given} is not {port.type}"
             hint = f"did you mean {link.node}.{fitting[0]}?" if fitting else None
@@ -523,8 +545,8 @@ class _Checker:
         if port.files is not None:
             return self._file(node_id, node, name, port, value)
         if port.choice is not None:
-            if value not in port.choice.options:
-                options = port.choice.options
+            options = port.choice.options
+            if value not in options and not (type(port.choice) is LiveChoice and port.choice.is_open):
                 message = f"{name!r} is {short(value)}, which is not one of its {len(options)} choices"
                 details["choices"] = list(options[:MAX_CHOICES])
                 self._report(
@@ -533,7 +555,7 @@ class _Checker:
                     node,
                     message,
                     port=name,
-                    hint=self.hints.near(str(value), options),
+                    hint=self.hints.near(str(value), [str(option) for option in options]),
                     details=details,
                 )
             return value

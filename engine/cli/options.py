@@ -29,6 +29,8 @@ _PLACES = (
                  help="An extra_model_paths.yaml; one beside a model root is read anyway."),
     click.option("--input-dir", type=FOLDER, metavar="DIR", help="Where LoadImage looks. [./input]"),
     click.option("--nodes", multiple=True, metavar="MODULE", help="Further package or .py file that declares nodes."),
+    click.option("--packs", multiple=True, type=FOLDER, metavar="DIR",
+                 help="Folder of node packs for ComfyUI, run as they are; 'none' loads none. [./custom_nodes]"),
 )  # fmt: skip
 
 _COMPUTING = (
@@ -100,6 +102,7 @@ def settings(given: dict[str, Any]) -> Settings:
         device=given.get("device"),
         dtype=given.get("dtype"),
         nodes=given.get("nodes", ()),
+        packs=given.get("packs", ()),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from engine.cli.console import emit, is_terminal, lasting
 from engine.events import (
+    NodeBlocked,
     NodeErred,
     NodeExpanded,
     NodeFinished,
@@ -154,7 +155,7 @@ class Bars(Silence):
                 self._progress.advance(self._run)
             case RunFinished():
                 self._progress.update(self._node, visible=False)
-            case NodesCached():
+            case NodesCached() | NodeBlocked():
                 pass
 
     def variation_done(self) -> None:

@@ -25,7 +25,9 @@ def object_info(kind: Kind, folders: Folders) -> dict[str, Any]:
         folders: Where the choices of file inputs are read.
     """
     required, optional = _sections(kind.parts or kind.inputs.values(), folders)
-    hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"} if kind.effect and kind.run_parameter else {}
+    hidden = dict(kind.hidden)
+    if not hidden and kind.effect and kind.run_parameter:
+        hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
     sections: dict[str, dict[str, Any]] = {"required": required}
     if optional:
         sections["optional"] = optional

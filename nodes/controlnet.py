@@ -21,7 +21,7 @@ class Steered(NamedTuple):
 
 @node("ControlNetLoader", title="Load ControlNet Model", category="loaders")
 def load_control_net(*, control_net_name: Annotated[Path, FileChoice("controlnet", tell=tell)], run: Run) -> SideNetwork:
-    """Load a ControlNet or a T2I-adapter.
+    """Load a ControlNet, a control LoRA or a T2I-adapter.
 
     Args:
         control_net_name: The file, in the original layout or in diffusers'.

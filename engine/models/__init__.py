@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from engine.folders import Folders
     from engine.models.checkpoint import Parts
-    from engine.models.controlnet import ControlNet
+    from engine.models.controlnet import ControlLora, ControlNet
     from engine.models.family import Family
     from engine.models.gligen import Gligen
     from engine.models.network import DiffusionModel
@@ -265,8 +265,8 @@ def velocity_schedule() -> NoiseSchedule:
 
 def load_control_net(
     path: Path, *, device: str = "auto", dtype: str = "auto", base: Model | None = None
-) -> ControlNet | Adapter:
-    """Load a ControlNet or a T2I-adapter, in the original layout or in diffusers'.
+) -> ControlNet | ControlLora | Adapter:
+    """Load a ControlNet, a control LoRA or a T2I-adapter, in the original layout or in diffusers'.
 
     Args:
         path: The file.

@@ -11,6 +11,7 @@ from engine.models.detect import TITLES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.models.network import DiffusionModel
     from engine.models.unet import Residuals
     from engine.types import NoiseSchedule
 
@@ -22,7 +23,7 @@ KEPT_SIZES = 8
 
 
 class SideNetwork(Protocol):
-    """What a control asks to steer by: a ControlNet or a T2I-adapter."""
+    """What a control asks to steer by: a ControlNet, a T2I-adapter, or what makes a ControlNet of a model."""
 
     port_type: ClassVar[str] = "CONTROL_NET"
 
@@ -40,6 +41,13 @@ class SideNetwork(Protocol):
         Raises:
             UnsupportedModel: if it does not know that kind.
         """
+
+    def upon(self, model: DiffusionModel) -> Steering:
+        """What steers `model`."""
+
+
+class Steering(Protocol):
+    """A network that steers."""
 
     def shown(self, image: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
         """What it makes of pictures [B, C, H, W] for latents of `height` x `width` cells: B rows each."""
@@ -107,20 +115,23 @@ class Control:
         """Whether it takes part in a pass at noise level `sigma`."""
         return schedule.percent_to_sigma(self.end_percent) <= sigma <= schedule.percent_to_sigma(self.start_percent)
 
-    def residuals(self, x: Tensor, timestep: Tensor, context: Tensor, vector: Tensor | None) -> Residuals:
-        """What it adds to the network in one pass; see `SideNetwork.residuals`."""
-        shown = tuple(self._rows(part, x.shape[0]) for part in self._shown(x.shape[-2], x.shape[-1]))
-        return self.net.residuals(shown, x, timestep, context, vector).scaled(self.strength, x.dtype)
+    def residuals(
+        self, model: DiffusionModel, x: Tensor, timestep: Tensor, context: Tensor, vector: Tensor | None
+    ) -> Residuals:
+        """What it adds to the network in one pass; see `hooks.Control.residuals`."""
+        net = self.net.upon(model)
+        shown = tuple(self._rows(part, x.shape[0]) for part in self._shown(net, x.shape[-2], x.shape[-1]))
+        return net.residuals(shown, x, timestep, context, vector).scaled(self.strength, x.dtype)
 
     def hook(self, x: Tensor) -> None:
         """It leaves the network itself as it is."""
 
-    def _shown(self, height: int, width: int) -> tuple[Tensor, ...]:
+    def _shown(self, net: Steering, height: int, width: int) -> tuple[Tensor, ...]:
         kept = self._kept.by_size
         if (height, width) not in kept:
             while len(kept) >= KEPT_SIZES:
                 kept.pop(next(iter(kept)), None)
-            kept[height, width] = self.net.shown(self.image[..., :3].movedim(-1, 1), height, width)
+            kept[height, width] = net.shown(self.image[..., :3].movedim(-1, 1), height, width)
         return kept[height, width]
 
     def _rows(self, part: Tensor, count: int) -> Tensor:

@@ -8,10 +8,12 @@ Source: Zhang et al. 2023, arXiv:2302.05543. Networks that tell several kinds of
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from engine import devices
 from engine.errors import ModelFileError, UnsupportedModel
@@ -47,6 +49,9 @@ KINDS = (
 
 DIFFERENCE = "difference"
 """Name of a tensor that marks files which hold differences to the weights of a model."""
+
+LORA = "lora_controlnet"
+"""Name of a tensor that marks files of low-rank changes."""
 
 _PREFIX = "control_model."
 
@@ -90,6 +95,10 @@ class ControlNet:
             msg = f"cannot show a {KINDS[kind]} picture to {self.source}: it knows {', '.join(KINDS[: self.kinds])}"
             raise UnsupportedModel(msg)
         return replace(self, kind=kind)
+
+    def upon(self, model: DiffusionModel) -> ControlNet:  # noqa: ARG002 - every model alike
+        """Itself."""
+        return self
 
     def shown(self, image: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
         """The embedded pictures [B, C0, height, width]."""
@@ -147,8 +156,81 @@ class ControlNet:
         return embedded + shift
 
 
-def load(path: Path, *, device: torch.device, dtype: torch.dtype, base: DiffusionModel | None = None) -> ControlNet | Adapter:
-    """Load a ControlNet in either layout, or a T2I-adapter.
+@dataclass(frozen=True, eq=False)
+class ControlLora:
+    """Low-rank changes that make a ControlNet of the model that it steers. Immutable.
+
+    Attributes:
+        family: Family of the networks that it was made for.
+        source: The file that it came from.
+        tensors: `NAME.up` and `NAME.down` of changed weights, and whole weights, in the layout of `ControlNetModel`.
+        device: Where to compute.
+        dtype: What to compute in.
+
+    Source: Stability AI, "Control-LoRA", 2023; Hu et al. 2021, arXiv:2106.09685, section 4.1.
+    """
+
+    port_type: ClassVar[str] = "CONTROL_NET"
+
+    family: str
+    source: str
+    tensors: Mapping[str, Tensor]
+    device: torch.device
+    dtype: torch.dtype
+
+    def with_kind(self, kind: int | None) -> ControlLora:  # noqa: ARG002 - it knows one kind
+        """Itself: it takes no notice."""
+        return self
+
+    def upon(self, model: DiffusionModel) -> ControlNet:
+        """The network that it makes of the weights of `model`, with what changes them; kept as long as those.
+
+        Raises:
+            ModelFileError: if a change fits no weight of `model`.
+        """
+        made = self._made.get(model.weights)
+        if made is None:
+            made = self._made[model.weights] = self._completed(model)
+        return made
+
+    @cached_property
+    def _made(self) -> WeakKeyDictionary[weights.Weights, ControlNet]:
+        return WeakKeyDictionary()
+
+    def _completed(self, model: DiffusionModel) -> ControlNet:
+        base = model.weights
+        whole = {name: tensor for name, tensor in self.tensors.items() if not name.endswith((".up", ".down"))}
+        for name in base.tensors:
+            if name.startswith(_SHARED) and name not in whole:
+                whole[name] = base.value(name)
+        for name, up in self.tensors.items():
+            if not name.endswith(".up"):
+                continue
+            layer = name.removesuffix(".up")
+            weight, down = whole.get(f"{layer}.weight"), self.tensors.get(f"{layer}.down")
+            if weight is None or down is None or not _fits(up, down, weight):
+                msg = f"cannot make a ControlNet of {base.source}: it has no weight that this changes"
+                raise ModelFileError(msg, file=self.source, key=name)
+            product = up.to(weight).flatten(1) @ down.to(weight).flatten(1)
+            whole[f"{layer}.weight"] = weight + product.reshape(weight.shape)
+        filled = _control_weights(whole, self.family, file=self.source, device=self.device, dtype=self.dtype)
+        return ControlNet(self.family, filled)
+
+
+_SHARED = ("conv_in.", "time_embedding.", "add_embedding.", "down_blocks.", "mid_block.")
+"""How the names of weights begin that a ControlNet has in common with the network that it steers."""
+
+
+def _fits(up: Tensor, down: Tensor, weight: Tensor) -> bool:
+    """Whether up . down, as matrices, has the shape of `weight`, as a matrix."""
+    shapes = [(tensor.shape[0], math.prod(tensor.shape[1:])) for tensor in (up, down, weight) if tensor.ndim > 1]
+    return len(shapes) == 3 and shapes[0][1] == shapes[1][0] and (shapes[0][0], shapes[1][1]) == shapes[2]
+
+
+def load(
+    path: Path, *, device: torch.device, dtype: torch.dtype, base: DiffusionModel | None = None
+) -> ControlNet | ControlLora | Adapter:
+    """Load a ControlNet in either layout, a control LoRA, or a T2I-adapter.
 
     Args:
         path: The file.
@@ -176,6 +258,8 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype, base: Diffusio
         known = ", ".join(TITLES[family] for family in FAMILIES)
         msg = f"cannot load {path}: it is {found}, and control networks of that family are not supported (supported: {known})"
         raise UnsupportedModel(msg)
+    if named.pop(LORA, None) is not None:
+        return ControlLora(found.family, str(path), named, device, dtype)
     shuffles = path.stem.removesuffix("_fp16").endswith("_shuffle")
     filled = _control_weights(named, found.family, file=str(path), device=device, dtype=dtype)
     return ControlNet(found.family, filled, is_pooled=shuffles)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from engine.models.hooks import Place
+    from engine.models.network import DiffusionModel
     from engine.models.unet import Residuals
     from engine.types import NoiseSchedule
 
@@ -147,7 +148,8 @@ class Boxes:
 
     def residuals(
         self,
-        x: Tensor,  # noqa: ARG002 - it works within the network
+        model: DiffusionModel,  # noqa: ARG002 - it works within the network
+        x: Tensor,  # noqa: ARG002
         timestep: Tensor,  # noqa: ARG002
         context: Tensor,  # noqa: ARG002
         vector: Tensor | None,  # noqa: ARG002

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.models.network import DiffusionModel
     from engine.models.unet import Residuals
     from engine.types import NoiseSchedule
 
@@ -103,10 +104,13 @@ class Control(Protocol):
     def is_active(self, schedule: NoiseSchedule, sigma: float) -> bool:
         """Whether it takes part in a pass at noise level `sigma`."""
 
-    def residuals(self, x: Tensor, timestep: Tensor, context: Tensor, vector: Tensor | None) -> Residuals:
+    def residuals(
+        self, model: DiffusionModel, x: Tensor, timestep: Tensor, context: Tensor, vector: Tensor | None
+    ) -> Residuals:
         """What it adds to the network in one pass.
 
         Args:
+            model: The model that is steered.
             x: [R, C, h, w] scaled latents, without what inpainting models read beside them.
             timestep: [R] what the network is told of the noise.
             context: [R, T, D] cross-attention context.

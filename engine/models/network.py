@@ -165,7 +165,7 @@ class DiffusionModel:
         active = self._active(controls, level)
         try:
             hooks = (*self.hooks, *hooks, *(hook for control in active if (hook := control.hook(scaled)) is not None))
-            parts = [control.residuals(scaled, timestep, context, vector) for control in active]
+            parts = [control.residuals(self, scaled, timestep, context, vector) for control in active]
             residuals = sum(parts[1:], parts[0]) if parts else None
             output = self.unet(given, timestep, context, vector=vector, residuals=residuals, hooks=hooks, sigma=level)
         except (RuntimeError, MemoryError) as cause:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from engine.models.network import DiffusionModel
     from engine.models.unet import Residuals
 
 SD1_PLACES = (2, 5, 8, 11)
@@ -63,6 +64,10 @@ class Adapter:
 
     def with_kind(self, kind: int | None) -> Adapter:  # noqa: ARG002 - it knows one kind
         """This adapter: it takes no notice."""
+        return self
+
+    def upon(self, model: DiffusionModel) -> Adapter:  # noqa: ARG002 - every model alike
+        """Itself."""
         return self
 
     def shown(self, image: Tensor, height: int, width: int) -> tuple[Tensor, ...]:

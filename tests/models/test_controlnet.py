@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, ControlNetUnionModel
 from diffusers.models.adapter import FullAdapter, FullAdapterXL, LightAdapter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.models import detect, load_control_net
@@ -105,7 +105,7 @@ def test_a_controlnet_gives_the_residuals_of_diffusers_module(tmp_path, layout):
     x, context, picture = given()
 
     net = load_control_net(path, device="cpu", dtype="float32")
-    got = Control(net, picture, strength=0.6).residuals(x, TIMESTEP, context, None)
+    got = Control(net, picture, strength=0.6).residuals(None, x, TIMESTEP, context, None)
 
     assert net.family == "sd1"
     assert str(detect(path)) == "a Stable Diffusion 1 ControlNet"
@@ -120,7 +120,7 @@ def test_a_controlnet_of_sdxl_reads_the_vector(tmp_path):
     vector = torch.cat((pooled, module.add_time_proj(numbers.flatten()).reshape(2, -1)), dim=1)
 
     net = loaded(module, tmp_path / "net.safetensors")
-    got = Control(net, picture).residuals(x, TIMESTEP, context, vector)
+    got = Control(net, picture).residuals(None, x, TIMESTEP, context, vector)
 
     assert net.family == "sdxl"
     added = {"text_embeds": pooled, "time_ids": numbers}
@@ -136,7 +136,7 @@ def test_a_small_controlnet_of_sdxl_attends_nowhere(tmp_path):
     vector = torch.cat((pooled, module.add_time_proj(numbers.flatten()).reshape(2, -1)), dim=1)
 
     net = loaded(module, tmp_path / "net.safetensors")
-    got = Control(net, picture).residuals(x, TIMESTEP, context, vector)
+    got = Control(net, picture).residuals(None, x, TIMESTEP, context, vector)
 
     assert net.family == "sdxl"
     added = {"text_embeds": pooled, "time_ids": numbers}
@@ -151,7 +151,7 @@ def test_a_shuffling_controlnet_adds_the_same_everywhere(tmp_path):
     net = loaded(module, tmp_path / "control_v11e_sd15_shuffle.safetensors")
 
     expected = module(x, TIMESTEP, context, shown(picture).repeat(2, 1, 1, 1), return_dict=False)
-    same(Control(net, picture).residuals(x, TIMESTEP, context, None), *expected)
+    same(Control(net, picture).residuals(None, x, TIMESTEP, context, None), *expected)
 
 
 @pytest.mark.parametrize("kind", [1, 3])
@@ -164,7 +164,7 @@ def test_a_controlnet_of_many_kinds_is_told_the_kind(tmp_path, kind):
     vector = torch.cat((pooled, module.add_time_proj(numbers.flatten()).reshape(2, -1)), dim=1)
 
     net = loaded(module, tmp_path / "union.safetensors")
-    got = Control(net.with_kind(kind), picture).residuals(x, TIMESTEP, context, vector)
+    got = Control(net.with_kind(kind), picture).residuals(None, x, TIMESTEP, context, vector)
 
     expected = module(
         x,
@@ -177,7 +177,7 @@ def test_a_controlnet_of_many_kinds_is_told_the_kind(tmp_path, kind):
         return_dict=False,
     )
     same(got, *expected)
-    plain = Control(net, picture).residuals(x, TIMESTEP, context, vector)
+    plain = Control(net, picture).residuals(None, x, TIMESTEP, context, vector)
     assert not torch.allclose(plain.middle, got.middle)
     with pytest.raises(UnsupportedModel, match="cannot show a tile picture"):
         net.with_kind(6)
@@ -218,7 +218,7 @@ def test_an_adapter_adds_its_features_after_each_level(tmp_path, kind, layout):
     x, context, picture = given()
 
     net = load_control_net(path, device="cpu", dtype="float32")
-    got = Control(net, picture, strength=0.5).residuals(x, TIMESTEP, context, None)
+    got = Control(net, picture, strength=0.5).residuals(None, x, TIMESTEP, context, None)
 
     hint = shown(picture)
     features = module(hint.mean(1, keepdim=True) if kind == "grey" else hint)
@@ -257,6 +257,47 @@ def test_differences_are_added_to_the_weights_of_a_model(tmp_path, tiny):
     assert torch.equal(ignored.weights.tensors["conv_in.weight"], expected["conv_in.weight"])
 
 
+def test_a_control_lora_makes_a_controlnet_of_the_model_that_it_steers(tmp_path, tiny):
+    from tests.parity.reference import Reference
+
+    path = Reference.find().models() / "controlnet" / "sd15_tiny_controlnet.safetensors"
+    whole = load_file(path)
+    base = tiny.model.weights.tensors
+    named = original_unet_names(base)
+    rank, lora = 3, {"lora_controlnet": torch.zeros(0)}
+    noise = torch.Generator().manual_seed(5)
+    for module_name, name in named.items():
+        key = f"control_model.{name}"
+        if key not in whole:
+            continue
+        if not name.endswith(".weight") or base[module_name].ndim < 2:
+            lora[name] = whole[key]  # biases and norms are whole
+            continue
+        shape = base[module_name].shape
+        up, down = torch.randn(shape[0], rank, generator=noise), torch.randn(rank, *shape[1:], generator=noise)
+        lora[name.replace(".weight", ".up")], lora[name.replace(".weight", ".down")] = up, down
+        whole[key] = (base[module_name] + (up @ down.flatten(1)).reshape(shape)).reshape(whole[key].shape)
+    for key, tensor in whole.items():
+        name = key.removeprefix("control_model.")
+        if name.startswith(("zero_convs.", "middle_block_out.", "input_hint_block.")):
+            lora[name] = tensor
+    save_file(lora, tmp_path / "lora.safetensors")
+    save_file({key: tensor.contiguous() for key, tensor in whole.items()}, tmp_path / "whole.safetensors")
+    call = (torch.randn(1, 4, 8, 8), torch.tensor([3.0]), torch.randn(1, 77, 64))
+    picture = torch.rand(1, 64, 64, 3)
+
+    nets = [load_control_net(tmp_path / f"{name}.safetensors", device="cpu", dtype="float32") for name in ("lora", "whole")]
+    got, expected = (tiny.model.denoised(*call, extra={}, controls=(Control(net, picture),)) for net in nets)
+
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(got, tiny.model.denoised(*call, extra={}), atol=1e-2)
+    assert nets[0].upon(tiny.model) is nets[0].upon(tiny.model)
+    del lora["input_blocks.1.0.in_layers.2.down"]
+    save_file(lora, tmp_path / "torn.safetensors")
+    with pytest.raises(ModelFileError, match=r"no weight that this changes.*conv1\.up"):
+        load_control_net(tmp_path / "torn.safetensors", device="cpu", dtype="float32").upon(tiny.model)
+
+
 @pytest.fixture
 def net(tmp_path):
     return loaded(randomised(ControlNetModel(**LEVELS, **HINT)), tmp_path / "net.safetensors")
@@ -267,10 +308,10 @@ def test_a_picture_of_another_shape_is_cut_in_the_middle(net):
     wide = torch.rand(1, 128, 320, 3)
     cut = wide[:, :, 64:256]  # 128 x 192, the shape of the latent
 
-    got = Control(net, wide).residuals(x, TIMESTEP, context, None)
+    got = Control(net, wide).residuals(None, x, TIMESTEP, context, None)
 
     nearest = torch.nn.functional.interpolate(shown(cut), (64, 96), mode="nearest-exact").movedim(1, -1)
-    expected = Control(net, nearest).residuals(x, TIMESTEP, context, None)
+    expected = Control(net, nearest).residuals(None, x, TIMESTEP, context, None)
     torch.testing.assert_close(got.middle, expected.middle)
 
 
@@ -278,15 +319,15 @@ def test_every_latent_of_a_batch_has_its_picture(net):
     noise = torch.Generator().manual_seed(3)
     x, context = torch.randn(1, 4, *SIZE, generator=noise), torch.randn(1, 5, 24, generator=noise)
     pictures = torch.rand(2, 64, 96, 3, generator=noise)
-    alone = [Control(net, picture[None]).residuals(x, TIMESTEP[:1], context, None).middle for picture in pictures]
+    alone = [Control(net, picture[None]).residuals(None, x, TIMESTEP[:1], context, None).middle for picture in pictures]
     rows = 6  # two conditionings over three latents
 
     control = Control(net, pictures).among(2)
-    got = control.residuals(x.repeat(rows, 1, 1, 1), TIMESTEP[:1].repeat(rows), context.repeat(rows, 1, 1), None)
+    got = control.residuals(None, x.repeat(rows, 1, 1, 1), TIMESTEP[:1].repeat(rows), context.repeat(rows, 1, 1), None)
 
     expected = torch.cat([alone[i] for i in (0, 1, 0, 0, 1, 0)])
     torch.testing.assert_close(got.middle, expected, rtol=1e-4, atol=1e-5)
-    one = Control(net, pictures).residuals(x, TIMESTEP[:1], context, None)
+    one = Control(net, pictures).residuals(None, x, TIMESTEP[:1], context, None)
     torch.testing.assert_close(one.middle, alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -298,9 +339,9 @@ def test_a_picture_is_embedded_once_for_each_size(net, monkeypatch):
     control = Control(net, picture)
 
     for _ in range(2):
-        control.residuals(x, TIMESTEP, context, None)
-        control.among(2).residuals(x, TIMESTEP, context, None)
-    control.residuals(x[..., :8], TIMESTEP, context, None)
+        control.residuals(None, x, TIMESTEP, context, None)
+        control.among(2).residuals(None, x, TIMESTEP, context, None)
+    control.residuals(None, x[..., :8], TIMESTEP, context, None)
 
     assert sizes == [(8, 12), (8, 8)]
 

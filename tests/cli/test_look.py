@@ -105,7 +105,7 @@ def test_models_tells_families_without_torch(weft, tmp_path):
     assert found == {
         "broken.safetensors": ("unknown", "unknown"),
         "style.safetensors": ("sd1", "lora"),
-        "portrait-sepia.safetensors": ("sd1", "lora"),
+        "portrait-winter.safetensors": ("sd1", "lora"),
     }
     assert "unreadable" in weft("models").out
     assert weft("models", "lorras").code == 2

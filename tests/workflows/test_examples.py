@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engine import Engine
-from engine.formats.files import png_texts
+from engine.formats.files import load, png_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,8 @@ def test_img2img_keeps_more_of_the_picture_the_less_it_replaces(engine: Engine) 
 
 
 def test_the_lora_changes_the_picture_and_strength_nought_does_not(engine: Engine) -> None:
-    plain = pixels(engine.run(example("portrait")).files[0])
+    asked = load(example("lora"))["3"].inputs["text"]
+    plain = pixels(engine.run(example("portrait"), overrides={"Prompt.text": asked}).files[0])
     styled = pixels(engine.run(example("lora")).files[0])
     without = engine.run(example("lora"), overrides={"Style.strength_model": 0.0, "Style.strength_clip": 0.0})
     assert changed(plain, styled).mean() > 5

@@ -58,8 +58,28 @@ def inpaint_conditioning(
     """
     picture, covered = _fitted(pixels, mask, vae.factor)
     shown = {"concat_mask": covered[:, 0], "concat_latent": vae.encode(_greyed(picture, covered))}
-    guides = [Conditioning(tuple(entry.with_options(**shown) for entry in side.entries)) for side in (positive, negative)]
+    guides = [side.with_options(**shown) for side in (positive, negative)]
     return Inpainting(guides[0], guides[1], Latent(vae.encode(picture), covered if noise_mask else None))
+
+
+@node("InstructPixToPixConditioning", category="conditioning/instructpix2pix")
+def edit_conditioning(*, positive: Conditioning, negative: Conditioning, vae: Vae, pixels: Image) -> Inpainting:
+    """Show a model that edits pictures as it is told (InstructPix2Pix) the picture.
+
+    Args:
+        positive: What to do with it.
+        negative: What not to do.
+        vae: Of the model that is to sample.
+        pixels: The pictures; their middle is used where a side is no multiple of 8 pixels.
+
+    Returns:
+        latent: An empty one of the size of the pictures.
+    """
+    import torch
+
+    shown = vae.encode(pixels)
+    guides = [side.with_options(concat_latent=shown) for side in (positive, negative)]
+    return Inpainting(guides[0], guides[1], Latent(torch.zeros_like(shown)))
 
 
 @node("SetLatentNoiseMask", title="Set Latent Noise Mask", category="latent/inpaint")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import devices
 from engine.errors import ModelFileError
@@ -20,7 +20,7 @@ from engine.models.text import ClipTextEncoder
 from engine.models.vae import AutoencoderVae
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -50,6 +50,7 @@ _LEFTOVERS = (
     "cond_stage_model.text_projection",
     "v_pred",
     "ztsnr",
+    "edm_vpred.",
 )
 """Names that real files carry from their training, or as marks, and that no part of a model uses."""
 
@@ -68,14 +69,14 @@ class Parts:
 
     Attributes:
         file: Where it came from.
-        marks: Names of its tensors, and `v_pred` and `ztsnr` where the settings of a folder say so.
+        marks: Its tensors by name; for a folder `v_pred` and `ztsnr` where its settings say so.
         unet: The denoising network.
         text: The text encoder, as `text_tensors` makes it.
         vae: The VAE.
     """
 
     file: str
-    marks: Collection[str]
+    marks: Mapping[str, Any]
     unet: Mapping[str, Tensor] | None
     text: Mapping[str, Tensor] | None
     vae: Mapping[str, Tensor] | None
@@ -127,14 +128,14 @@ def folder_parts(folder: Path, unet: Mapping[str, Tensor], family: Family) -> Pa
     )
 
 
-def _folder_marks(folder: Path) -> tuple[str, ...]:
+def _folder_marks(folder: Path) -> dict[str, None]:
     """What the settings of a folder say of its network, in the words that single files use."""
     settings = files.read_settings(folder, "scheduler/scheduler_config.json")
     marks = {
         "v_pred": settings.get("prediction_type") == "v_prediction",
         "ztsnr": settings.get("rescale_betas_zero_snr") is True,
     }
-    return tuple(mark for mark, is_set in marks.items() if is_set)
+    return {mark: None for mark, is_set in marks.items() if is_set}
 
 
 def unet_part(tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
@@ -207,7 +208,7 @@ def model(
     tensors: Mapping[str, Tensor],
     family: Family,
     *,
-    marks: Collection[str] = (),
+    marks: Mapping[str, Any] | None = None,
     file: str,
     device: torch.device,
     dtype: torch.dtype,
@@ -234,7 +235,9 @@ def model(
     narrow = getattr(torch, precision) if precision else None
     filled = weights.fill(build, tensors, file=file, part="denoising network", device=device, dtype=dtype, precision=narrow)
     vector = family.vector if sizes.vector_width else None
-    return DiffusionModel(family.name, filled, family.schedule(tensors, marks), family.latent_format, sizes.in_channels, vector)
+    return DiffusionModel(
+        family.name, filled, family.schedule(tensors, marks or {}), family.latent_format, sizes.in_channels, vector
+    )
 
 
 def _unet(sizes: architecture.UNetSizes, heads: int | None) -> Module:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -17,7 +17,7 @@ CLIP_L, CLIP_G, CLIP_H = "clip_l", "clip_g", "clip_h"
 """What embedding files call the text encoders of OpenAI, and OpenCLIP's bigG and H."""
 
 
-def marked_schedule(_unet: Mapping[str, Tensor], marks: Collection[str]) -> NoiseSchedule:
+def marked_schedule(_unet: Mapping[str, Tensor], marks: Mapping[str, Any]) -> NoiseSchedule:
     """The noise levels of Stable Diffusion: `v_pred` marks networks that predict velocity, `ztsnr` a start at pure noise."""
     from engine.sampling.schedule import DiscreteSchedule
 
@@ -64,7 +64,7 @@ class Family:
         towers: Its text transformers, in the order that their hidden states are joined.
         latent_format: Scale of its latent space.
         schedule: The network's tensors in module layout, and marks of its file, to the noise levels that it was
-            trained on. Marks are names of the file's tensors, such as `v_pred` and `ztsnr`.
+            trained on. Marks are the file's tensors by name, such as `v_pred` and `ztsnr`.
         unet_heads: Attention heads at every level of the network; None for as many as are 64 channels wide.
         vector: Makes the vector that the network reads beside its tokens; None where it reads none.
         modelspec: What the metadata of saved files call it; empty where they say nothing.
@@ -73,7 +73,7 @@ class Family:
     name: str
     towers: tuple[Tower, ...]
     latent_format: LatentFormat
-    schedule: Callable[[Mapping[str, Tensor], Collection[str]], NoiseSchedule]
+    schedule: Callable[[Mapping[str, Tensor], Mapping[str, Any]], NoiseSchedule]
     unet_heads: int | None = None
     vector: Vector | None = None
     modelspec: str = ""

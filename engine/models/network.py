@@ -196,7 +196,8 @@ class DiffusionModel:
             msg = (
                 f"cannot denoise with {self.weights.source}: the network reads {self.in_channels} channels,"
                 f" {given.shape[1]} of them the latent; it was given {got} of the other {wanted}."
-                " An inpainting model needs the conditioning of InpaintModelConditioning"
+                " An inpainting model needs the conditioning of InpaintModelConditioning, one that edits that of"
+                " InstructPixToPixConditioning"
             )
             raise WeftError(msg)
         return torch.cat([given, concat.to(given)], dim=1)

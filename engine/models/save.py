@@ -13,7 +13,7 @@ from engine.models.family import CLIP_G, CLIP_H
 from engine.models.network import DiffusionModel
 from engine.models.text import ClipTextEncoder
 from engine.models.vae import AutoencoderVae
-from engine.sampling.schedule import ZERO_SNR_ALPHA_BAR, DiscreteSchedule
+from engine.sampling.schedule import ZERO_SNR_ALPHA_BAR, ContinuousSchedule, DiscreteSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,10 +53,13 @@ def checkpoint_tensors(model: object, text_encoder: object = None, vae: object =
 
 
 def marks(model: DiffusionModel) -> dict[str, Tensor]:
-    """Empty tensors that tell what the network predicts where its weights do not."""
+    """Tensors that tell what the network predicts where its weights do not; most are empty."""
     import torch
 
     schedule = model.schedule
+    if isinstance(schedule, ContinuousSchedule) and schedule.prediction == "v" and schedule.time == "log":
+        ends = {"edm_vpred.sigma_max": schedule.highest, "edm_vpred.sigma_min": schedule.lowest}
+        return {name: torch.tensor(level) for name, level in ends.items()}
     if not isinstance(schedule, DiscreteSchedule) or schedule.prediction != "v":
         return {}
     is_zero = abs(schedule.sigma_max / _ZERO_SNR_SIGMA - 1) < 1e-3
@@ -120,7 +123,7 @@ def metadata(documents: Mapping[str, Any], model: object = None, *, title: str =
             "modelspec.sai_model_spec": "1.0.0",
             "modelspec.implementation": "sgm",
             "modelspec.title": title,
-            "modelspec.predict_key": "v" if "v_pred" in marks(model) else "epsilon",
+            "modelspec.predict_key": "v" if marks(model) else "epsilon",
         }
     return texts
 

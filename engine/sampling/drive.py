@@ -9,9 +9,10 @@ from torch import Tensor
 
 from engine.sampling.build import Start, build
 from engine.sampling.guidance import Guidance, Passes
-from engine.sampling.inpaint import NoiseMask, joined
+from engine.sampling.inpaint import NoiseMask, edited, joined
 from engine.sampling.noise import SEED_MODULUS, initial_noise, lots, starting_latent
 from engine.sampling.region import regions, with_shared_controls
+from engine.sampling.schedule import ContinuousSchedule
 from engine.sampling.space import fitted, from_model_space, to_model_space
 
 if TYPE_CHECKING:
@@ -135,7 +136,10 @@ def sampling(
 
     def completed(entry: Cond, *, is_negative: bool) -> Cond:
         """An entry with all that the network reads beside its tokens."""
-        if model.in_channels > latent_format.channels:
+        if model.in_channels == 2 * latent_format.channels:
+            shown = edited(entry.options, clean, latent_format, is_scaled=isinstance(schedule, ContinuousSchedule))
+            entry = entry.with_extra(concat=shown)
+        elif model.in_channels > latent_format.channels:
             place = None if mask is None else mask.open
             entry = entry.with_extra(concat=joined(entry.options, clean, place, latent_format))
         return model.prepared(entry, height=height, width=width, is_negative=is_negative)

@@ -71,6 +71,33 @@ class NoiseMask:
         return denoised * self.open + self.kept
 
 
+def edited(options: Mapping[str, Any], clean: Tensor, latent_format: LatentFormat, *, is_scaled: bool) -> Tensor:
+    """The further input of a model that edits pictures as it is told: the picture.
+
+    Args:
+        options: Of a conditioning entry: `concat_latent` [B, C, h, w] in the VAE's scale; an entry without it shows nothing.
+        clean: [B, C, h, w] the latent that is sampled, in model space.
+        latent_format: Scale of the latent space.
+        is_scaled: Whether the network was shown pictures in model space; in the VAE's scale otherwise.
+
+    Returns:
+        [B, C, h, w].
+
+    Raises:
+        ValueError: if the picture is of another size than the latent.
+
+    Source: Brooks et al. 2022, arXiv:2211.09800, section 3.2.
+    """
+    picture = options.get("concat_latent")
+    if picture is None:
+        return torch.zeros_like(clean)
+    if picture.shape[1:] != clean.shape[1:]:
+        msg = f"cannot edit: the picture is a latent of {list(picture.shape[1:])}, what is sampled is {list(clean.shape[1:])}"
+        raise ValueError(msg)
+    shown = picture.to(clean.device)
+    return rows(to_model_space(shown, latent_format) if is_scaled else shown, clean.shape[0])
+
+
 def joined(options: Mapping[str, Any], clean: Tensor, mask: Tensor | None, latent_format: LatentFormat) -> Tensor:
     """The further input of an inpainting model: where to paint, and the picture without that part.
 

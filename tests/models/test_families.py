@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import Reference, relative_error
 
-from engine.errors import WeftError
+from engine.errors import UnsupportedModel, WeftError
 from engine.models import checkpoint, load_checkpoint
 from engine.models.detect import of_shapes
 from engine.models.families import FAMILIES
@@ -193,7 +193,7 @@ def test_what_sd2_predicts_shows_in_its_last_layer_norm(spread, in_channels, mar
         "conv_in.weight": torch.zeros(1, in_channels, 3, 3),
     }
 
-    assert FAMILIES["sd2"].schedule(unet, marks).prediction == prediction
+    assert FAMILIES["sd2"].schedule(unet, dict.fromkeys(marks)).prediction == prediction
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,56 @@ def test_what_sd2_predicts_shows_in_its_last_layer_norm(spread, in_channels, mar
     [((), "eps", 14.61464), (("v_pred",), "v", 14.61464), (("v_pred", "ztsnr"), "v", 4518.76), (("ztsnr",), "eps", 14.61464)],
 )
 def test_marks_in_the_file_tell_what_sdxl_predicts(marks, prediction, sigma_max):
-    schedule = FAMILIES["sdxl"].schedule({}, marks)
+    schedule = FAMILIES["sdxl"].schedule({}, dict.fromkeys(marks))
 
     assert schedule.prediction == prediction
     assert schedule.sigma_max == pytest.approx(sigma_max, rel=1e-4)
+
+
+def test_cosxl_is_trained_on_any_level():
+    ends = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
+
+    schedule = FAMILIES["sdxl"].schedule({}, ends)
+
+    assert schedule.prediction == "v"
+    assert (schedule.sigma_min, schedule.sigma_max) == (pytest.approx(0.002), pytest.approx(120.0))
+
+
+def test_latents_of_playground_are_refused():
+    with pytest.raises(UnsupportedModel, match="Playground"):
+        FAMILIES["sdxl"].schedule({}, {"edm_mean": torch.zeros(4), "edm_std": torch.ones(4)})
+
+
+def test_a_model_that_edits_is_shown_the_picture_as_in_the_pipeline_of_diffusers(tmp_path):
+    """The picture's latent in the VAE's scale is joined to the noisy one; both networks then say the same."""
+    from engine.sampling.inpaint import edited
+    from engine.types import LatentFormat
+
+    torch.manual_seed(0)
+    theirs = _unet(64, in_channels=8)
+    theirs.save_pretrained(tmp_path / "unet")
+    model = load_checkpoint(tmp_path, device="cpu", dtype="float32").model
+    picture, x, sigma, tokens = (
+        torch.randn(1, 4, 8, 8),
+        torch.randn(2, 4, 8, 8),
+        torch.tensor([2.0, 2.0]),
+        torch.randn(2, 77, 64),
+    )
+    options = {"concat_latent": picture}
+
+    shown = edited(options, x, model.latent_format, is_scaled=False)
+    got = model.denoised(x, sigma, tokens, extra={"concat": shown})
+
+    schedule = model.schedule
+    joined = torch.cat((schedule.network_input(x, sigma), picture.expand(2, -1, -1, -1)), dim=1)
+    output = theirs(joined, schedule.timestep(sigma), tokens).sample
+    assert model.in_channels == 8
+    assert relative_error(got, schedule.denoised(output, sigma, x)) < 1e-5
+    assert torch.equal(edited({}, x, model.latent_format, is_scaled=False), torch.zeros_like(x))
+    scaled = edited(options, x, LatentFormat(scale=0.5, shift=1.0), is_scaled=True)
+    assert torch.allclose(scaled[:1], (picture - 1.0) * 0.5)
+    with pytest.raises(ValueError, match="cannot edit"):
+        edited({"concat_latent": picture[..., :4]}, x, model.latent_format, is_scaled=False)
 
 
 def test_a_folder_says_what_its_network_predicts(tmp_path):

@@ -35,7 +35,7 @@ class Change(Protocol):
             weight: float32, on the device of the network; not to be written to.
 
         Returns:
-            float32 of the same shape, a new tensor.
+            float32 of the same shape: a new tensor, or one that nobody will write to.
         """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.models.adapters.adapted import Adapted
+from engine.models.adapters.change import Adapted
 from engine.models.adapters.difference import Difference, Replacement
 from engine.models.adapters.generalized import Generalized
 from engine.models.adapters.hadamard import Hadamard
@@ -17,7 +17,7 @@ from engine.models.adapters.lowrank import LowRank
 from engine.models.adapters.orthogonal import Butterfly, Rotation
 
 if TYPE_CHECKING:
-    from engine.models.adapters.adapted import Adapter, Factors
+    from engine.models.adapters.change import Adapter, Factors
 
 __all__ = ["KINDS", "Adapted", "adapted"]
 

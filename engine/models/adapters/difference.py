@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.models.adapters.adapted import here, misfit
+from engine.models.adapters.change import here, misfit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.models.adapters.adapted import Factors
+    from engine.models.adapters.change import Factors
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.models.adapters.adapted import here, inner, misfit, share
+from engine.models.adapters.change import here, inner, misfit, share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.models.adapters.adapted import Factors
+    from engine.models.adapters.change import Factors
 
 
 @dataclass(frozen=True, eq=False)

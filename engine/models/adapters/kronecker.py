@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.models.adapters.adapted import here, inner, misfit, share, sizes
+from engine.models.adapters.change import here, inner, misfit, share, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.models.adapters.adapted import Factors
+    from engine.models.adapters.change import Factors
 
 Half = tuple["Tensor", ...]
 """One matrix as a whole; its factors a and b; or these and the core between them."""

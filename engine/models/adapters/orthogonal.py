@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.models.adapters.adapted import here, misfit
+from engine.models.adapters.change import here, misfit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.models.adapters.adapted import Factors
+    from engine.models.adapters.change import Factors
 
 _ROLES = frozenset({"oft_blocks", "rescale"})
 

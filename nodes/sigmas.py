@@ -192,6 +192,28 @@ def aligned_levels(
     return Sigmas(align_your_steps(model_type, steps, denoise))
 
 
+@node("GITSScheduler", category="sampling/custom_sampling/schedulers")
+def gits_levels(
+    *,
+    coeff: Annotated[float, Range(0.8, 1.5, step=0.05)] = 1.2,
+    steps: Annotated[int, Range(2, 1000)] = 10,
+    denoise: Share = 1.0,
+) -> Sigmas:
+    """Noise levels that follow the shape which the ways from noise to pictures have in common.
+
+    Args:
+        coeff: Which of the published schedules: higher ones favour low levels. Weft has that of 0.95.
+        steps: Number of steps of the whole way.
+        denoise: Share of those steps to take, the last ones.
+
+    Differs: of the published levels Weft has those of coefficient 0.95 with 7 steps. Other numbers of steps are
+    interpolated from them, other coefficients are an error.
+    """
+    from engine.sampling.schedulers import gits
+
+    return Sigmas(gits(coeff, steps, denoise))
+
+
 @node("ExtendIntermediateSigmas", title="ExtendIntermediateSigmas", category="sampling/custom_sampling/sigmas")
 def extend(
     *,

@@ -65,6 +65,11 @@ ALIGN_YOUR_STEPS: dict[str, tuple[float, ...]] = {
 }
 """The levels of 10 optimised steps by family of models; see `align_your_steps`."""
 
+GITS: dict[float, tuple[float, ...]] = {
+    0.95: (14.61464119, 11.54541874, 7.49001646, 4.86714602, 2.95596409, 1.56271636, 0.64427125, 0.02916753),
+}
+"""Levels by coefficient; see `gits`."""
+
 
 def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
     """Noise levels evenly spaced in sigma ** (1 / rho).
@@ -196,13 +201,31 @@ def align_your_steps(model_type: str, steps: int, denoise: float = 1.0) -> Tenso
 
     Source: Sabour et al. 2024 (Align Your Steps), arXiv:2404.14507, with the levels on its project page.
     """
-    if denoise <= 0.0:
-        return torch.empty(0)
-    table = ALIGN_YOUR_STEPS[model_type]
-    levels = torch.tensor(table, dtype=torch.float64) if steps + 1 == len(table) else log_interpolated(table, steps + 1)
-    levels = levels[-(round(steps * min(denoise, 1.0)) + 1) :].float()
-    levels[-1] = 0.0
-    return levels
+    return _of_table(ALIGN_YOUR_STEPS[model_type], steps, denoise)
+
+
+def gits(coefficient: float, steps: int, denoise: float = 1.0) -> Tensor:
+    """Levels that follow the shape which the ways from noise to pictures have in common.
+
+    Args:
+        coefficient: A key of `GITS`; higher ones favour low levels.
+        steps: Number of steps; other numbers than that of the table are interpolated in log sigma.
+        denoise: Share of the way to go: the last levels of the schedule, fewer steps.
+
+    Returns:
+        [round(steps * denoise) + 1] float32 on CPU, falling, last entry 0; nothing where `denoise` is 0.
+
+    Raises:
+        ValueError: for a coefficient whose levels are not known.
+
+    Source: Chen et al. 2024 (GITS), arXiv:2405.11326, levels for Stable Diffusion 1.
+    """
+    table = GITS.get(round(coefficient, 2))
+    if table is None:
+        known = ", ".join(map(str, GITS))
+        msg = f"cannot schedule by GITS with coefficient {coefficient}: levels are known for {known} only"
+        raise ValueError(msg)
+    return _of_table(table, steps, denoise)
 
 
 def extended(
@@ -409,6 +432,16 @@ def window(levels: Tensor, start: int, end: int, *, leftover_noise: bool) -> Ten
         if not leftover_noise and len(levels):
             levels[-1] = 0.0
     return levels[start:] if start < len(levels) - 1 else torch.empty(0)
+
+
+def _of_table(table: Sequence[float], steps: int, denoise: float) -> Tensor:
+    """The last levels of a table brought to a number of steps, ending with 0."""
+    if denoise <= 0.0:
+        return torch.empty(0)
+    levels = torch.tensor(table, dtype=torch.float64) if steps + 1 == len(table) else log_interpolated(table, steps + 1)
+    levels = levels[-(round(steps * min(denoise, 1.0)) + 1) :].float()
+    levels[-1] = 0.0
+    return levels
 
 
 def _check(n: int, sigma_min: float, sigma_max: float, least: int = 1) -> None:

@@ -31,6 +31,7 @@ FITTING: dict[str, dict[str, Any]] = {
     "ConditioningSetAreaPercentage": {"width": 0.5, "height": 0.5},
     "LatentOperationSharpen": {"sharpen_radius": 3},
     "StringSubstring": {"start": 1, "end": 3},
+    "GITSScheduler": {"coeff": 0.95},
 }
 """Values for the ports of kinds that need others."""
 

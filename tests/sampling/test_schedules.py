@@ -327,3 +327,13 @@ def test_latents_may_be_scaled_channel_by_channel():
     torch.testing.assert_close(scaled[:, 1], (latent[:, 1] + 2.0) * 0.25)
     torch.testing.assert_close(from_model_space(scaled, form), latent)
     assert not to_model_space(torch.zeros(1, 2, 3, 3), form).any()
+
+
+def test_levels_of_gits_are_those_published_or_interpolated():
+    table = schedulers.GITS[0.95]
+
+    assert schedulers.gits(0.95, 7).tolist() == pytest.approx([*table[:-1], 0.0])
+    assert schedulers.gits(0.95, 14)[:-1:2].tolist() == pytest.approx(table[:-1])
+    assert schedulers.gits(0.95, 7, 0.5).tolist() == pytest.approx([*table[3:-1], 0.0])
+    with pytest.raises(ValueError, match=r"known for 0\.95 only"):
+        schedulers.gits(1.2, 10)

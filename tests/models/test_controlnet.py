@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.models import detect, load_control_net
+from engine.models.architecture import control_sizes
 from engine.models.control import Control
 from engine.models.layout import original_unet_names
 from engine.sampling.schedule import DiscreteSchedule
@@ -142,6 +143,43 @@ def test_a_small_controlnet_of_sdxl_attends_nowhere(tmp_path):
     added = {"text_embeds": pooled, "time_ids": numbers}
     hint = shown(picture).repeat(2, 1, 1, 1)
     same(got, *module(x, TIMESTEP, context, hint, added_cond_kwargs=added, return_dict=False))
+
+
+PUBLISHED = {
+    "SD 1.5": ({"cross_attention_dim": 768, "attention_head_dim": 8}, 8),
+    "SD 2.1": ({"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}, None),
+    "SDXL": (
+        {
+            "block_out_channels": (320, 640, 1280),
+            "cross_attention_dim": 2048,
+            "attention_head_dim": (5, 10, 20),
+            "use_linear_projection": True,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        None,
+    ),
+}
+"""Configurations of published ControlNets, and attention heads that the family is known by."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_sizes_of_published_networks_are_found_from_their_tensors(name):
+    config, heads = PUBLISHED[name]
+    with torch.device("meta"):
+        published = ControlNetModel(**config)
+    shapes = {key: tuple(tensor.shape) for key, tensor in published.state_dict().items()}
+
+    found = control_sizes(shapes).config(heads)
+
+    with torch.device("meta"):
+        again = ControlNetModel(**found)
+    assert {key: tuple(tensor.shape) for key, tensor in again.state_dict().items()} == shapes
+    attentions = [(one.heads, one.inner_dim) for one in published.modules() if hasattr(one, "heads")]
+    assert [(one.heads, one.inner_dim) for one in again.modules() if hasattr(one, "heads")] == attentions
 
 
 def test_a_shuffling_controlnet_adds_the_same_everywhere(tmp_path):

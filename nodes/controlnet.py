@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from engine.models.control import Control, SideNetwork
-from engine.schema import FileChoice, Range, node
-from engine.types import Cond, Conditioning, Image, Model, Run, Vae
+from engine.schema import FileChoice, Range, References, Widget, node
+from engine.types import Cond, Conditioning, Image, Model, Run, TextEncoder, Vae
+from nodes.conditioning import embedding_files
 from nodes.loaders import tell
 
 Strength = Annotated[float, Range(0.0, 10.0, step=0.01)]
@@ -175,3 +176,25 @@ def _both(
 def _with(entry: Cond, control: Control) -> Cond:
     """`entry` steered by `control` too."""
     return entry.with_options(controls=(*entry.options.get("controls", ()), control))
+
+
+@node("CLIPTextEncodeControlnet", category="_for_testing/conditioning", experimental=True)
+def encode_for_controls(
+    *,
+    clip: TextEncoder,
+    conditioning: Conditioning,
+    text: Annotated[str, Widget(multiline=True, dynamicPrompts=True), References(embedding_files)],
+    run: Run,
+) -> Conditioning:
+    """Give ControlNets a prompt of their own.
+
+    Args:
+        clip: The text encoder of the model.
+        conditioning: What the model itself follows.
+        text: What its ControlNets follow instead.
+        run: Knows the embeddings folders.
+    """
+    from engine.models import embedding_finder
+
+    words = clip.encode(text, find_embedding=embedding_finder(run.folders)).entries[0].tokens
+    return Conditioning(tuple(entry.with_extra(control_context=words) for entry in conditioning.entries))

@@ -144,7 +144,7 @@ class DiffusionModel:
             sigma: [R] noise level of each row.
             context: [R, T, D] cross-attention context.
             extra: `concat`: [R, in_channels - C, h, w], joined to the scaled input; inpainting models need it.
-                `vector`: [R, D], see `prepared`.
+                `vector`: [R, D], see `prepared`. `control_context`: [R, T', D], what controls attend to instead.
             controls: What steers the network from beside it; their effects add up.
             hooks: Changes to the network for this pass alone, after those of the model.
 
@@ -165,7 +165,8 @@ class DiffusionModel:
         active = self._active(controls, level)
         try:
             hooks = (*self.hooks, *hooks, *(hook for control in active if (hook := control.hook(scaled)) is not None))
-            parts = [control.residuals(self, scaled, timestep, context, vector) for control in active]
+            words = extra.get("control_context", context).to(device, dtype)
+            parts = [control.residuals(self, scaled, timestep, words, vector) for control in active]
             residuals = sum(parts[1:], parts[0]) if parts else None
             output = self.unet(given, timestep, context, vector=vector, residuals=residuals, hooks=hooks, sigma=level)
         except (RuntimeError, MemoryError) as cause:

@@ -435,3 +435,19 @@ def test_what_is_no_control_network_is_refused(tmp_path, tiny_path):
     save_file(uneven, tmp_path / "uneven.safetensors")
     with pytest.raises(ModelFileError, match=r"down_blocks\.1\.resnets\.1\.conv1\.weight is missing"):
         load_control_net(tmp_path / "uneven.safetensors")
+
+
+def test_a_controlnet_may_follow_words_of_its_own(tiny, tiny_path):
+    """The network itself goes on following the conditioning."""
+    net = load_control_net(tiny_path.parents[1] / "controlnet" / "sd15_tiny_controlnet.safetensors", device="cpu")
+    control = Control(net, torch.rand(1, 64, 64, 3))
+    x, sigma, (own, other) = torch.randn(1, 4, 8, 8), torch.tensor([3.0]), torch.randn(2, 1, 77, 64)
+    schedule = tiny.model.schedule
+    scaled, timestep = schedule.network_input(x, sigma), schedule.timestep(sigma)
+
+    got = tiny.model.denoised(x, sigma, own, extra={"control_context": other}, controls=(control,))
+
+    residuals = control.residuals(tiny.model, scaled, timestep, other, None)
+    output = tiny.model.unet(scaled, timestep, own, vector=None, residuals=residuals, hooks=(), sigma=3.0)
+    torch.testing.assert_close(got, schedule.denoised(output, sigma, x))
+    assert not torch.allclose(got, tiny.model.denoised(x, sigma, own, extra={}, controls=(control,)), atol=1e-4)

@@ -139,6 +139,8 @@ class DiffusionModel:
     ) -> Tensor:
         """Predict the clean latent for R rows in one forward pass.
 
+        Whether controls and hooks are active is decided by the level of the first row: rows that are given any share one.
+
         Args:
             x: [R, C, h, w] float32 noisy latents in model space, on the model's device.
             sigma: [R] noise level of each row.

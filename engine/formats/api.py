@@ -114,14 +114,19 @@ def read_api(
             if before is not None and before[0] == raw:
                 nodes[node_id] = before[1]
                 continue
-            known[node_id] = raw, _node(node_id, record, source, is_ours=is_ours)
+            known[node_id] = raw, read_node(node_id, record, source, is_ours=is_ours)
             nodes[node_id] = known[node_id][1]
         else:
-            nodes[node_id] = _node(node_id, record, source, is_ours=is_ours)
+            nodes[node_id] = read_node(node_id, record, source, is_ours=is_ours)
     return Graph(nodes, dict(extra)) if extra else Graph(nodes)
 
 
-def _node(node_id: str, record: Any, source: str, *, is_ours: bool) -> Node:
+def read_node(node_id: str, record: Any, source: str, *, is_ours: bool) -> Node:
+    """The node of a record, see `read_api`.
+
+    Raises:
+        FormatError: if it is none; the message names it.
+    """
     if type(record) is not dict:
         msg = f"node {node_id!r} is {_type(record)}, not an object"
         raise FormatError(msg, source=source)

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from engine.errors import FormatError
 from engine.formats.api import MARSHAL_VERSION, MAX_BYTES, is_api, parse_json, read_api
+from engine.formats.members import read_members
 from engine.graph import Graph, Link, Node
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Reader:
         self._content: bytes | dict[str, str] | None = None
         self._graph = Graph()
         self._known: dict[str, tuple[bytes, Node]] = {}
+        self._texts: dict[str, tuple[str, Node]] = {}
 
     def read(self, workflow: Mapping[str, Any] | str | Path | Graph) -> Graph:
         """A graph from whatever names a workflow, see `load`.
@@ -61,15 +63,19 @@ class Reader:
             return graph
         source, content = _content(workflow)
         if content != self._content:
-            self._graph = _from_content(content, source, self._catalog, self._known)
+            read = read_members(content, self._texts, source=source) if isinstance(content, bytes) else None
+            self._graph = read if read is not None else _from_content(content, source, self._catalog, self._known)
             self._content = content
             self._forget(self._graph)
         return self._graph
 
     def _forget(self, graph: Graph) -> None:
         """Forget nodes of earlier workflows where they are many more than those of `graph`."""
-        if len(self._known) > _FORGET * max(len(graph), _FEW):
+        limit = _FORGET * max(len(graph), _FEW)
+        if len(self._known) > limit:
             self._known = {i: self._known[i] for i in graph.nodes if i in self._known}
+        if len(self._texts) > limit:
+            self._texts = {i: self._texts[i] for i in graph.nodes if i in self._texts}
 
 
 def load(workflow: Mapping[str, Any] | str | Path | Graph, catalog: Catalog | None = None) -> Graph:

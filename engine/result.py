@@ -28,7 +28,8 @@ class Entry:
         node: Id of the node.
         kind: Its kind.
         title: What people call it.
-        state: `ran`, `hit`, `failed`, `skipped`, or `idle` (nobody needed it).
+        state: `ran` (calls of which an input is blocked are not made), `hit`, `failed`, `skipped`, or `idle` (nobody needed
+            it).
         reason: Why, as `engine.plan.Reason` says it.
         because: The reason with the inputs that changed.
         seconds: How long it took; 0 if it did not run.
@@ -80,6 +81,11 @@ class Report:
     def ran(self) -> tuple[str, ...]:
         """Ids of the nodes that ran."""
         return tuple(e.node for e in self.entries if e.state == "ran")
+
+    @property
+    def blocked(self) -> dict[str, str | None]:
+        """Ids of the nodes of which calls were not made since an input is blocked, to what was said about it."""
+        return dict(self._outcome.blocked)
 
     @property
     def hits(self) -> tuple[str, ...]:

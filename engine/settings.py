@@ -84,11 +84,7 @@ class Settings:
         Raises:
             DeclarationError: if a package that was asked for cannot be imported, or two of them declare the same kind.
         """
-        from engine.schema import Catalog
-
-        catalog = Catalog.load("nodes")
-        for name in self.nodes:
-            catalog = catalog | _declared(name)
+        catalog = self.own_catalog()
         if not self.packs:
             return catalog
         loaded = self.loaded(catalog)
@@ -96,6 +92,19 @@ class Settings:
             _log.warning("%s", warning)
         found: Catalog = loaded.catalog
         return found
+
+    def own_catalog(self) -> Catalog:
+        """The kinds that were made for Weft: its own, those of installed packages, those that were asked for.
+
+        Raises:
+            DeclarationError: if a package that was asked for cannot be imported, or two of them declare the same kind.
+        """
+        from engine.schema import Catalog
+
+        catalog = Catalog.load("nodes")
+        for name in dict.fromkeys([*_installed(), *self.nodes]):
+            catalog = catalog | _declared(name)
+        return catalog
 
     def loaded(self, base: Catalog) -> Any:
         """The packs with the kinds that they add to `base`, see `engine.packs.Loaded`."""
@@ -191,6 +200,13 @@ def _pack_folders(variable: str | None, named: Iterable[str | Path]) -> tuple[Pa
 
 def _split(text: str | None) -> list[str]:
     return [part for part in (text or "").split(os.pathsep) if part]
+
+
+def _installed() -> list[str]:
+    """The packages that installed distributions offer as nodes: entry points of the group `weft.nodes`."""
+    from importlib.metadata import entry_points
+
+    return [point.module for point in entry_points(group="weft.nodes")]
 
 
 def _declared(name: str) -> Catalog:

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 something failed, 2 the workflow or the arguments are invali
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import click
 
     from engine.cli.app import weft
-    from engine.cli.console import complain
+    from engine.cli.console import COMPLAINTS, complain
     from engine.errors import DeclarationError, FormatError, NodeFailed, RunCancelled, WeftError, WorkflowInvalid
 
+    logging.getLogger("engine").addHandler(COMPLAINTS)  # the same one at every call
     try:
         status = weft.main(args=None if arguments is None else list(arguments), prog_name="weft", standalone_mode=False)
         sys.stdout.flush()

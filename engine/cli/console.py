@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,17 @@ def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool
 def complain(message: str, *, level: str = "error") -> None:
     """Write a message about what went wrong to standard error."""
     print(f"{paint(level, _COLOURS.get(level), bold=True, stream=sys.stderr)}: {message}", file=sys.stderr)
+
+
+class Complaints(logging.Handler):
+    """Writes what Weft's modules log to standard error, as the command line says things."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        complain(record.getMessage(), level=record.levelname.lower())
+
+
+COMPLAINTS = Complaints()
 
 
 def emit(record: Mapping[str, Any]) -> None:

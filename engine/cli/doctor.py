@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli import OK, options
-from engine.cli.console import paint, sized
+from engine.cli.console import counted, lasting, paint, sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,9 +142,20 @@ def _state(path: Path, *, is_written: bool = False) -> str:
 
 
 def _nodes(chosen: Settings) -> Iterator[tuple[str, str]]:
-    yield "kinds", str(len(chosen.catalog()))
+    base = chosen.own_catalog()
+    loaded = chosen.loaded(base) if chosen.packs else None
+    yield "kinds", str(len(base if loaded is None else loaded.catalog))
     for name in chosen.nodes:
         yield "package", name
+    for folder in chosen.packs:
+        yield "packs", _state(folder)
+    for pack in loaded.packs if loaded is not None else ():
+        said = (
+            f"left out: {pack.error}"
+            if pack.error is not None
+            else f"{counted(len(pack.kinds), 'kind')}, {lasting(pack.seconds)}"
+        )
+        yield f"  {pack.name}", "; ".join([said, *pack.warnings])
 
 
 def _environment(_: Settings) -> Iterator[tuple[str, str]]:

@@ -166,5 +166,8 @@ def _report(result: RunResult, saved: Sequence[str], *, as_json: bool) -> None:
             print(text)
     for path in files:
         print(path)
+    for node_id, message in report.blocked.items():
+        if message is not None:
+            complain(f"node {node_id} did not run: {message}", level="warning")
     summary = f"{counted(len(report.ran), 'node')} ran, {len(report.hits)} known, {lasting(report.seconds)}"
     print(paint(summary, dim=True, stream=sys.stderr), file=sys.stderr)

@@ -340,7 +340,7 @@ class _ClassNode:
         nodes: dict[str, Node] = {}
         catalog = self.world.catalog
         for node_id, record in dict(expand).items():
-            kind = catalog.get(record["class_type"]) if catalog is not None else None
+            kind = catalog.get(record["class_type"])
             inputs: dict[str, Any] = {}
             for name, value in dict(record.get("inputs") or {}).items():
                 port = kind.inputs.get(name) if kind is not None else None

@@ -25,13 +25,22 @@ ROOT = "weft_packs"
 
 SURFACE: Mapping[str, str] = {
     "comfy": "",
+    "comfy.cli_args": "cli_args",
+    "comfy.comfy_types": "comfy_types",
+    "comfy.comfy_types.node_typing": "comfy_types",
     "comfy.model_management": "model_management",
+    "comfy.sample": "sample",
     "comfy.samplers": "samplers",
+    "comfy.sd": "sd",
     "comfy.utils": "comfy_utils",
+    "comfy_api": "",
+    "comfy_api.v0_0_2": "api",
     "comfy_execution": "",
     "comfy_execution.graph": "graph",
     "comfy_execution.graph_utils": "graph",
     "folder_paths": "folder_paths",
+    "nodes": "nodes",
+    "server": "server",
 }
 """Names that packs import to modules of `engine.packs.surface`; empty for mere packages."""
 

@@ -70,7 +70,7 @@ def load(directories: Iterable[Path], folders: Folders, base: Catalog) -> Loaded
         folders: Where the packs find models, inputs and outputs.
         base: The kinds that no pack may replace.
     """
-    world = World(folders)
+    world = World(folders, base)
     kinds = {kind.id: kind for kind in base}
     packs = [_loaded(path, world, kinds, base) for directory in directories for path in _found(directory)]
     world.catalog = Catalog(kinds.values())

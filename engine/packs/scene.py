@@ -28,13 +28,13 @@ class World:
 
     Attributes:
         folders: Where models, inputs and outputs are.
-        catalog: The kinds, those of packs included, once they are known.
+        catalog: The kinds; those of packs are among them once all are imported.
         added: Model folders that packs made known: key to paths.
         extensions: Suffixes of the files in those folders; any when empty.
     """
 
     folders: Folders
-    catalog: Catalog | None = None
+    catalog: Catalog
     added: dict[str, list[Path]] = field(default_factory=dict)
     extensions: dict[str, set[str]] = field(default_factory=dict)
 

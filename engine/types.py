@@ -92,7 +92,7 @@ class Cond:
             `start_percent`, `end_percent` (float), `controls` (a tuple of what steers the network from beside it), and
             for inpainting models `concat_mask` ([B, H, W]) and `concat_latent` ([B, C, h, w] in the VAE's scale).
             SDXL is told `width`, `height`, `crop_w`, `crop_h`, `target_width`, `target_height` (int, pixels), its
-            refiner `aesthetic_score` (float).
+            refiner `aesthetic_score` (float), unCLIP `pictures`: (`ClipVisionOutput`, strength, share of noise) each.
         extra: Further tensors of the family for `Model.denoised`, one row or as many as the latent has; those of four
             dimensions are maps over latent cells.
     """
@@ -235,7 +235,7 @@ class Model(Protocol):
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
 
-    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool) -> Cond:
+    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool, seed: int = 0) -> Cond:
         """`entry` with what the network reads beside its tokens, for a latent of `height` x `width` cells."""
 
     def denoised(

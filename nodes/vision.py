@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, cast
 
 from engine.errors import WeftError
 from engine.schema import FileChoice, Range, node
-from engine.types import ClipVision, ClipVisionOutput, Conditioning, Image, Run, StyleModel
+from engine.types import ClipVision, ClipVisionOutput, Conditioning, Image, Model, Run, StyleModel, TextEncoder, Vae
+from nodes.loaders import tell
 
 
 @node("CLIPVisionLoader", title="Load CLIP Vision", category="loaders")
@@ -72,3 +73,49 @@ def apply_style(
         raise WeftError(msg)
     words = style_model.tokens(clip_vision_output).flatten(0, 1)[None] * strength
     return Conditioning(tuple(replace(entry, tokens=torch.cat((entry.tokens, words), dim=1)) for entry in conditioning.entries))
+
+
+class Describing(NamedTuple):
+    """A checkpoint with what describes pictures for it."""
+
+    MODEL: Model
+    CLIP: TextEncoder
+    VAE: Vae
+    CLIP_VISION: ClipVision
+
+
+@node("unCLIPCheckpointLoader", title="unCLIPCheckpointLoader", category="loaders")
+def load_unclip(*, ckpt_name: Annotated[Path, FileChoice("checkpoints", tell=tell)], run: Run) -> Describing:
+    """Load a diffusion model that follows pictures (unCLIP), with all that belongs to it, from one file.
+
+    Args:
+        ckpt_name: The checkpoint.
+        run: Says where to compute.
+    """
+    from engine import models
+
+    loaded, vision = models.load_unclip(ckpt_name, device=run.device, dtype=run.dtype)
+    parts = (loaded.model, loaded.text_encoder, loaded.vae, vision)
+    return Describing(*cast("tuple[Model, TextEncoder, Vae, ClipVision]", parts))
+
+
+@node("unCLIPConditioning", title="unCLIPConditioning", category="conditioning")
+def follow_picture(
+    *,
+    conditioning: Conditioning,
+    clip_vision_output: ClipVisionOutput,
+    strength: Annotated[float, Range(-10.0, 10.0, step=0.01)] = 1.0,
+    noise_augmentation: Annotated[float, Range(0.0, 1.0, step=0.01)] = 0.0,
+) -> Conditioning:
+    """Let a model that follows pictures (unCLIP) follow one beside the prompt.
+
+    Args:
+        conditioning: The prompt, with the pictures that it has already.
+        clip_vision_output: The description of the picture.
+        strength: Factor of the description; at 0 the picture is left out.
+        noise_augmentation: How roughly to follow it: at 1 nothing of the picture is left.
+    """
+    if strength == 0:
+        return conditioning
+    picture = (clip_vision_output, strength, noise_augmentation)
+    return Conditioning(tuple(e.with_options(pictures=(*e.options.get("pictures", ()), picture)) for e in conditioning.entries))

@@ -56,6 +56,7 @@ __all__ = [
     "load_style_model",
     "load_text_encoder",
     "load_tiny_vae",
+    "load_unclip",
     "load_unet",
     "load_vae",
     "merge_by_block",
@@ -242,6 +243,25 @@ def load_clip_vision(path: Path, *, device: str = "auto", dtype: str = "auto") -
     tensors, _ = _tensors(path, "CLIP vision model", {"clip_vision"})
     place = devices.pick(device)
     return vision.of_tensors(tensors, file=str(path), device=place, dtype=devices.pick_dtype(place, "text", dtype))
+
+
+def load_unclip(path: Path, *, device: str = "auto", dtype: str = "auto") -> tuple[Checkpoint, ClipVision | None]:
+    """Load a checkpoint with the vision transformer that describes pictures for it; None where the file has none.
+
+    Raises:
+        ModelFileError: if the file cannot be read, or its tensors do not make its parts.
+        UnsupportedModel: if it is of a family that Weft does not load.
+    """
+    from engine import devices
+    from engine.models import files, vision
+
+    loaded = load_checkpoint(path, device=device, dtype=dtype)
+    own = {n: t for n, t in files.read_tensors(path).items() if n.startswith(vision.CHECKPOINT_PREFIX)}
+    if not own:
+        return loaded, None
+    place = devices.pick(device)
+    kind = devices.pick_dtype(place, "text", dtype)
+    return loaded, vision.of_tensors(own, file=str(path), device=place, dtype=kind)
 
 
 def load_style_model(path: Path, *, device: str = "auto") -> StyleModel:

@@ -51,6 +51,8 @@ _LEFTOVERS = (
     "v_pred",
     "ztsnr",
     "edm_vpred.",
+    "noise_augmentor.",
+    "embedder.",
 )
 """Names that real files carry from their training, or as marks, and that no part of a model uses."""
 
@@ -234,7 +236,8 @@ def model(
     build = functools.partial(_unet, sizes, family.unet_heads)
     narrow = getattr(torch, precision) if precision else None
     filled = weights.fill(build, tensors, file=file, part="denoising network", device=device, dtype=dtype, precision=narrow)
-    vector = family.vector if sizes.vector_width else None
+    vector = family.vector_of(marks or {}, sizes.vector_width) if family.vector_of is not None else family.vector
+    vector = vector if sizes.vector_width else None
     return DiffusionModel(
         family.name, filled, family.schedule(tensors, marks or {}), family.latent_format, sizes.in_channels, vector
     )

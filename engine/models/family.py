@@ -67,6 +67,7 @@ class Family:
             trained on. Marks are the file's tensors by name, such as `v_pred` and `ztsnr`.
         unet_heads: Attention heads at every level of the network; None for as many as are 64 channels wide.
         vector: Makes the vector that the network reads beside its tokens; None where it reads none.
+        vector_of: Marks of the file and width of the vector to what makes it, where that depends on the file.
         modelspec: What the metadata of saved files call it; empty where they say nothing.
     """
 
@@ -76,4 +77,5 @@ class Family:
     schedule: Callable[[Mapping[str, Tensor], Mapping[str, Any]], NoiseSchedule]
     unet_heads: int | None = None
     vector: Vector | None = None
+    vector_of: Callable[[Mapping[str, Any], int], Vector] | None = None
     modelspec: str = ""

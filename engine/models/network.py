@@ -100,7 +100,7 @@ class DiffusionModel:
         """This model with `hook` after those that it has."""
         return replace(self, hooks=(*self.hooks, hook))
 
-    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool) -> Cond:
+    def prepared(self, entry: Cond, *, height: int, width: int, is_negative: bool, seed: int = 0) -> Cond:
         """`entry` with what the network reads beside its tokens.
 
         Args:
@@ -108,6 +108,7 @@ class DiffusionModel:
             height: Of the latent that is sampled, in cells.
             width: Of the latent that is sampled, in cells.
             is_negative: Whether the entry says what to move away from.
+            seed: Of sampling.
 
         Returns:
             The entry with `vector` [B, D] in `extra`, where the family has one.
@@ -118,7 +119,8 @@ class DiffusionModel:
         if self.vector is None:
             return entry
         factor, wanted = self.latent_format.factor, int(self.weights.tensors["add_embedding.linear_1.weight"].shape[1])
-        vector = self.vector(entry, height_px=height * factor, width_px=width * factor, is_negative=is_negative)
+        size = {"height_px": height * factor, "width_px": width * factor}
+        vector = self.vector(entry, **size, is_negative=is_negative, seed=seed)
         if vector.shape[1] != wanted:
             msg = (
                 f"cannot sample with {self.weights.source}: the {self.family} network reads a vector of {wanted} numbers,"

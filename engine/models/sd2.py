@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.models import sd1
 from engine.models.family import CLIP_H, Family, Tower, marked_schedule
+from engine.models.unclip import Described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,4 +37,5 @@ FAMILY = Family(
     towers=(Tower(name=CLIP_H, prefix="cond_stage_model.model.", is_normed=True, is_projected=None, depth=24),),
     latent_format=sd1.LATENT_FORMAT,
     schedule=schedule,
+    vector_of=Described.of,
 )

@@ -24,7 +24,7 @@ AESTHETIC_SCORE, POOR_SCORE = 6.0, 2.5
 class Vector(Protocol):
     """Makes the vector of a family."""
 
-    def __call__(self, entry: Cond, *, height_px: int, width_px: int, is_negative: bool) -> Tensor:
+    def __call__(self, entry: Cond, *, height_px: int, width_px: int, is_negative: bool, seed: int) -> Tensor:
         """The vector for one conditioning entry.
 
         Args:
@@ -32,6 +32,7 @@ class Vector(Protocol):
             height_px: Of the picture that is sampled.
             width_px: Of the picture that is sampled.
             is_negative: Whether the entry says what to move away from.
+            seed: Of sampling, for families whose vector is noised.
 
         Returns:
             [B, D] float32 on the CPU, a row for each row of the entry.
@@ -41,7 +42,7 @@ class Vector(Protocol):
         """
 
 
-def sized(entry: Cond, *, height_px: int, width_px: int, is_negative: bool) -> Tensor:  # noqa: ARG001 - see `Vector`
+def sized(entry: Cond, *, height_px: int, width_px: int, is_negative: bool, seed: int) -> Tensor:  # noqa: ARG001 - see `Vector`
     """SDXL: pooled text, then height, width, top and left of the crop, height and width of the target.
 
     Source: Podell et al. 2023, arXiv:2307.01952, section 2.2.
@@ -53,7 +54,7 @@ def sized(entry: Cond, *, height_px: int, width_px: int, is_negative: bool) -> T
     return _joined(entry, (height, width, *crop, *target))
 
 
-def scored(entry: Cond, *, height_px: int, width_px: int, is_negative: bool) -> Tensor:
+def scored(entry: Cond, *, height_px: int, width_px: int, is_negative: bool, seed: int) -> Tensor:  # noqa: ARG001 - as above
     """The refiner of SDXL: pooled text, then height, width, top and left of the crop, aesthetic score.
 
     Source: Podell et al. 2023, arXiv:2307.01952, section 2.5; the score is that of the published refiner.

@@ -142,7 +142,7 @@ def sampling(
         elif model.in_channels > latent_format.channels:
             place = None if mask is None else mask.open
             entry = entry.with_extra(concat=joined(entry.options, clean, place, latent_format))
-        return model.prepared(entry, height=height, width=width, is_negative=is_negative)
+        return model.prepared(entry, height=height, width=width, is_negative=is_negative, seed=seed)
 
     def placed(conditionings: Sequence[Conditioning], *, first_is_positive: bool) -> tuple[tuple[Region, ...], ...]:
         sides = [

@@ -10,11 +10,12 @@ import torch
 from reference import Reference, relative_error
 
 from engine.errors import UnsupportedModel, WeftError
-from engine.models import checkpoint, load_checkpoint
+from engine.models import checkpoint, load_checkpoint, load_unclip
 from engine.models.detect import of_shapes
 from engine.models.families import FAMILIES
+from engine.models.unclip import Described
 from engine.sampling.schedule import DiscreteSchedule
-from engine.types import Cond
+from engine.types import ClipVisionOutput, Cond, Image
 
 META = {"file": "x", "device": torch.device("meta"), "dtype": torch.float32}
 
@@ -118,7 +119,7 @@ def test_sizes_reach_the_network_as_diffusers_passes_them(name, tmp_path):
 def test_sizes_that_nobody_gave_are_those_of_the_latent(is_negative, score):
     pooled = torch.zeros(1, 4)
     plain = Cond(torch.zeros(1, 77, 4), pooled)
-    size = {"height_px": 64, "width_px": 96, "is_negative": is_negative}
+    size = {"height_px": 64, "width_px": 96, "is_negative": is_negative, "seed": 0}
 
     for name, told in (
         ("sdxl", {"crop_w": 0, "crop_h": 0, "target_width": 96, "target_height": 64}),
@@ -131,7 +132,7 @@ def test_sizes_that_nobody_gave_are_those_of_the_latent(is_negative, score):
 
 def test_a_conditioning_without_a_pooled_text_is_refused():
     with pytest.raises(WeftError, match="reads a pooled text"):
-        FAMILIES["sdxl"].vector(Cond(torch.zeros(1, 77, 4)), height_px=64, width_px=64, is_negative=False)
+        FAMILIES["sdxl"].vector(Cond(torch.zeros(1, 77, 4)), height_px=64, width_px=64, is_negative=False, seed=0)
 
 
 def test_a_conditioning_of_another_family_is_refused(tmp_path):
@@ -262,3 +263,66 @@ def test_a_folder_says_what_its_network_predicts(tmp_path):
     schedule = load_checkpoint(tmp_path, device="cpu").model.schedule
 
     assert (schedule.prediction, round(schedule.sigma_max)) == ("v", 4519)
+
+
+def _described(embeds):
+    return ClipVisionOutput(embeds[:, None], embeds[:, None], embeds)
+
+
+@pytest.mark.parametrize("augmentation", [0.0, 0.3, 1.0])
+def test_a_description_is_noised_as_by_diffusers(augmentation):
+    from diffusers import DDPMScheduler
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    mean, deviation, embeds = torch.randn(32), torch.rand(32) + 0.5, torch.randn(1, 32)
+    marks = {"noise_augmentor.data_mean": mean, "noise_augmentor.data_std": deviation}
+    entry = Cond(torch.zeros(1, 77, 4)).with_options(pictures=((_described(embeds), 0.7, augmentation),))
+
+    got = Described.of(marks, 64)(entry, height_px=64, width_px=64, is_negative=False, seed=52)
+
+    noise, level = torch.randn(1, 32, generator=torch.Generator().manual_seed(42)), round(999 * augmentation)
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    rough = scheduler.add_noise((embeds - mean) / deviation, noise, torch.tensor([level])) * deviation + mean
+    told = get_timestep_embedding(torch.tensor([level]), 32, flip_sin_to_cos=True, downscale_freq_shift=0)
+    assert relative_error(got, torch.cat((rough, told), dim=1) * 0.7) < 1e-5
+
+
+def test_several_descriptions_are_added_and_noised_once_more():
+    embeds = torch.randn(2, 32)
+    maker = Described.of({}, 64)
+    size = {"height_px": 64, "width_px": 64, "is_negative": False, "seed": 10}
+    plain = Cond(torch.zeros(1, 77, 4))
+    both = plain.with_options(pictures=((_described(embeds), 1.0, 0.0),))
+    sums = embeds[0] + embeds[1]
+
+    kept = maker(plain.with_options(pictures=((_described(sums[None]), 1.0, 0.05),)), **size)
+
+    # Level 0 adds almost no noise to each of the two.
+    assert relative_error(maker(both, **size), kept) < 0.02
+    assert torch.equal(maker(plain, **size), torch.zeros(1, 64))
+
+
+def test_a_checkpoint_of_unclip_loads_with_its_vision_transformer(tmp_path):
+    from safetensors.torch import save_file
+
+    shapes = architectures.unet((32, 64), 1, (1,), 32, 4, linear=True, vector=64)
+    shapes = {checkpoint.UNET_PREFIX + name: shape for name, shape in shapes.items()}
+    shapes |= {f"{checkpoint.VAE_PREFIX}{name}": shape for name, shape in architectures.vae((32, 32), 1).items()}
+    shapes |= {"noise_augmentor.data_mean": [1, 32], "noise_augmentor.data_std": [1, 32]}
+    visual = {name: shape for name, shape in architectures.open_clip(64, 1).items() if name.startswith("transformer.")}
+    for end in ("ln_pre", "ln_post"):
+        visual |= {f"{end}.weight": [64], f"{end}.bias": [64]}
+    visual |= {"conv1.weight": [64, 3, 14, 14], "class_embedding": [64], "positional_embedding": [5, 64], "proj": [64, 32]}
+    shapes |= {f"embedder.model.visual.{name}": shape for name, shape in visual.items()}
+    save_file({name: torch.randn(shape) * 0.05 for name, shape in shapes.items()}, tmp_path / "x.safetensors")
+
+    loaded, vision = load_unclip(tmp_path / "x.safetensors", device="cpu", dtype="float32")
+
+    description = vision.encode(Image(torch.rand(1, 40, 30, 3)))
+    entry = Cond(torch.randn(1, 77, 32)).with_options(pictures=((description, 1.0, 0.1),))
+    extra = loaded.model.prepared(entry, height=8, width=8, is_negative=False, seed=1).extra
+    made = loaded.model.denoised(torch.randn(1, 4, 8, 8), torch.ones(1), entry.tokens, extra=extra)
+    assert loaded.model.family == "sd2"
+    assert description.embeds.shape == (1, 32)
+    assert extra["vector"].shape == (1, 64)
+    assert made.isfinite().all()

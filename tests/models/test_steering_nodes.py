@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.errors import UnsupportedModel
+from engine.models import load_checkpoint, load_control_net
 from engine.models.attention_guidance import PerturbedAttention, SelfAttention
 from engine.models.control import Control
 from engine.models.controlnet import KINDS
@@ -13,8 +14,10 @@ from engine.models.deep_shrink import DeepShrink
 from engine.models.free_u import FreeU
 from engine.models.hyper_tile import HyperTile
 from engine.models.token_merging import TokenMerging
+from engine.sampling.noise import lots
 from engine.types import Cond, Conditioning, Image
 from nodes import controlnet, model_patches
+from tests.parity.reference import Reference, relative_error
 
 PICTURE = Image(torch.rand(1, 16, 16, 3))
 
@@ -143,6 +146,24 @@ def test_a_text_encoders_attention_is_scaled_layer_by_layer(tiny):
     ends = {name.split(".self_attn.")[1] for name in factors}
     assert ends == {"q_proj.weight", "q_proj.bias", "out_proj.weight", "out_proj.bias"}
     assert all(factor == (1.5 if "q_proj" in name else 0.5) for name, factor in factors.items())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_everything_works_in_short_formats(tiny, tiny_path, dtype):
+    path = Reference.find().models() / "controlnet" / "sd15_tiny_controlnet.safetensors"
+    noise = torch.Generator().manual_seed(1)
+    x, context = torch.randn(1, 4, 16, 16, generator=noise), torch.randn(1, 77, 64, generator=noise)
+    picture = torch.rand(1, 64, 64, 3, generator=noise)
+
+    def answer(model, dtype):
+        model = model_patches.free_u(model=model)
+        model = model_patches.deep_shrink(model=model, downscale_method="bislerp", upscale_method="bicubic")
+        control = Control(load_control_net(path, device="cpu", dtype=dtype), picture)
+        hooks = tuple(hook.begun(lots(x.shape, 1)) for hook in (TokenMerging(0.4), HyperTile(32, 2, 1, scales=False)))
+        return model.denoised(x, torch.tensor([14.0]), context, extra={}, controls=(control,), hooks=hooks)
+
+    short = load_checkpoint(tiny_path, device="cpu", dtype=dtype).model
+    assert relative_error(answer(short, dtype), answer(tiny.model, "float32")) < 0.1
 
 
 def test_what_is_no_network_of_ours_is_refused():

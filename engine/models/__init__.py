@@ -193,12 +193,13 @@ def load_vae(path: Path, *, device: str = "auto", dtype: str = "auto") -> Autoen
         UnsupportedModel: if it is of a kind that Weft does not load.
     """
     from engine import devices
-    from engine.models import checkpoint
+    from engine.models import checkpoint, tiny_vae
 
-    families = ("sd1", "sd2", "sdxl", "sdxl-refiner", "unknown")
-    tensors, _ = _tensors(path, "VAE", {"vae", "checkpoint"}, families=families)
+    tensors, found = _tensors(path, "VAE", {"vae", "checkpoint"}, families=(*SUPPORTED, "taesd", "unknown"))
     place = devices.pick(device)
     file, kind = str(path), devices.pick_dtype(place, "vae", dtype)
+    if found.family == "taesd":
+        return tiny_vae.of_file(tensors, file=file, device=place, dtype=kind)
     return checkpoint.vae(checkpoint.vae_part(tensors, file), file=file, device=place, dtype=kind)
 
 

@@ -73,7 +73,7 @@ class Detected:
     Attributes:
         family: Architecture family, a key of `TITLES`.
         role: `checkpoint`, `unet`, `vae`, `text_encoder`, `clip_vision`, `lora`, `controlnet`, `t2i_adapter`, `embedding`,
-            `upscaler`, `ip_adapter` or `unknown`.
+            `upscaler`, `style_model`, `ip_adapter` or `unknown`.
         sizes: Telling numbers: `tensors`, and `in_channels`, `context`, `rank`, ... where they apply.
     """
 
@@ -94,7 +94,7 @@ class Detected:
     @property
     def is_supported(self) -> bool:
         """Whether Weft loads it."""
-        if self.role == "upscaler":
+        if self.role in {"upscaler", "clip_vision", "style_model"} or self.family == "taesd":
             return True
         roles = {"checkpoint", "unet", "vae", "text_encoder", "lora", "embedding", "controlnet", "t2i_adapter"}
         return self.role in roles and self.family in SUPPORTED | {"clip", "unknown"} and self.role != "unknown"
@@ -147,7 +147,7 @@ def _facts(found: Detected) -> Facts:
         values = {"family": found.family, "latent_channels": UNET_LATENT_CHANNELS}
     elif found.role == "lora" and found.family in {"sdxl", "flux", "sd3"} and "context" not in found.sizes:
         values["family"] = found.family
-    elif found.role == "vae":
+    elif "latent_channels" in found.sizes:
         values["latent_channels"] = found.sizes["latent_channels"]
     if found.role in {"checkpoint", "unet", "lora", "controlnet"} and "context" in found.sizes:
         values["context"] = found.sizes["context"]
@@ -156,7 +156,19 @@ def _facts(found: Detected) -> Facts:
 
 def of_shapes(shapes: Shapes) -> Detected:
     """What a file with these tensors is."""
-    for rule in (_lora, _controlnet, _t2i_adapter, _checkpoint, _adapter, _text_encoder, _unet, _vae, _embedding, _upscaler):
+    for rule in (
+        _lora,
+        _controlnet,
+        _t2i_adapter,
+        _checkpoint,
+        _adapter,
+        _text_encoder,
+        _unet,
+        _vae,
+        _style_model,
+        _embedding,
+        _upscaler,
+    ):
         if (found := rule(shapes)) is not None:
             return Detected(found.family, found.role, {"tensors": len(shapes), **found.sizes})
     return Detected("unknown", "unknown", {"tensors": len(shapes)})
@@ -312,12 +324,21 @@ def _text_encoder(shapes: Shapes) -> Detected | None:
     return None
 
 
+def _style_model(shapes: Shapes) -> Detected | None:
+    return Detected("unknown", "style_model") if {"style_embedding", "proj", "ln_pre.weight"} <= shapes.keys() else None
+
+
 def _vae(shapes: Shapes) -> Detected | None:
     entry = _first(shapes, r"(^|\.)decoder\.conv_in\.weight$")
     if entry is not None and _has(shapes, "encoder.conv_in.weight"):
         latent = entry[1] if len(entry) > 1 else 0
         return Detected("sd1" if latent == 4 and len(entry) == 4 else "unknown", "vae", {"latent_channels": latent})
-    if _has(shapes, "taesd_decoder.", "taesd_encoder.") or "decoder.layers.1.weight" in shapes:
+    is_half = {"3.conv.0.weight", "4.conv.0.weight", "5.conv.0.weight"} <= shapes.keys()
+    if (
+        is_half
+        or _has(shapes, "taesd_decoder.", "taesd_encoder.")
+        or {"decoder.layers.0.weight", "decoder.layers.1.weight"} & shapes.keys()
+    ):
         return Detected("taesd", "vae")
     return None
 

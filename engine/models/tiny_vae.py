@@ -89,6 +89,23 @@ def load(name: str, paths: tuple[Path, ...], *, device: torch.device, dtype: tor
     return of_tensors(tensors, file=str(paths[-1]), device=device, dtype=dtype, scale=scale, shift=shift)
 
 
+def of_file(tensors: Mapping[str, Tensor], *, file: str, device: torch.device, dtype: torch.dtype) -> TinyVae:
+    """Both sides from one file, in its original layout or in that of diffusers; `vae_scale` and `vae_shift` may be in it.
+
+    Raises:
+        ModelFileError: if they do not make an autoencoder.
+    """
+    found = {name: t for name, t in tensors.items() if name.startswith(("encoder.layers.", "decoder.layers."))}
+    for side in SIDES:
+        prefix = f"taesd_{side}."
+        own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        found |= {f"{side}.layers.{n}": t for n, t in _counted(own, side == "decoder").items()}
+    scale, shift = (
+        float(tensors[name]) if name in tensors else plain for name, plain in (("vae_scale", 1.0), ("vae_shift", 0.0))
+    )
+    return of_tensors(found, file=file, device=device, dtype=dtype, scale=scale, shift=shift)
+
+
 def _counted(tensors: Mapping[str, Tensor], is_decoder: bool) -> dict[str, Tensor]:  # noqa: FBT001 - one of two sides
     """Names of layers as the module counts them: original decoders count a clamp first, which holds no tensors."""
     counted = {}

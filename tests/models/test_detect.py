@@ -69,6 +69,12 @@ FILES = {
     "VAE": ({n: tuple(s) for n, s in architectures.vae((128, 256, 512, 512), 2).items()}, "sd1", "vae"),
     "VAE of 16 channels": ({n: tuple(s) for n, s in architectures.vae((32,), 1, 16).items()}, "unknown", "vae"),
     "TAESD": ({"decoder.layers.1.weight": (64, 4, 3, 3)}, "taesd", "vae"),
+    "half of TAESD": ({f"{n}.conv.0.weight": (64, 64, 3, 3) for n in (3, 4, 5)}, "taesd", "vae"),
+    "style model": (
+        {"style_embedding": (1, 8, 1024), "proj": (1024, 768), "ln_pre.weight": (1024,)},
+        "unknown",
+        "style_model",
+    ),
     "ControlNet": ({"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}, "sd1", "controlnet"),
     "ControlNet of diffusers": ({"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3)}, "sd1", "controlnet"),
     "embedding": ({"emb_params": (2, 768)}, "sd1", "embedding"),
@@ -124,6 +130,7 @@ def test_a_file_tells_only_what_is_certain(tmp_path):
         "vae": ({"decoder.conv_in.weight": torch.zeros(8, 16, 3, 3), "encoder.conv_in.weight": torch.zeros(1)},
                 {"latent_channels": 16}),
         "embedding": ({"emb_params": torch.zeros(2, 768)}, {}),
+        "tiny": ({"decoder.layers.1.weight": torch.zeros(1)}, {}),
     }  # fmt: skip
     for name, (tensors, values) in files.items():
         save_file(tensors, tmp_path / f"{name}.safetensors")
@@ -158,7 +165,8 @@ def test_titles_read_as_sentences_do(tiny_path):
 
 def test_what_weft_loads_is_supported(tiny_path):
     assert detect(tiny_path).is_supported
-    assert of_shapes(FILES["CLIP"][0]).is_supported
+    for name in ("CLIP", "CLIP vision", "TAESD", "style model", "SD2", "SDXL refiner"):
+        assert of_shapes(FILES[name][0]).is_supported, name
     assert not of_shapes(FILES["FLUX"][0]).is_supported
     assert of_shapes(FILES["ControlNet"][0]).is_supported
     assert not of_shapes({}).is_supported

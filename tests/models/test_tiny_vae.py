@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from engine.errors import WeftError
 from engine.folders import Folders
-from engine.models import load_tiny_vae, tiny_vaes
+from engine.models import load_tiny_vae, load_vae, tiny_vaes
 from engine.types import Image, Vae
 
 
@@ -50,6 +50,21 @@ def test_the_latents_are_those_of_the_vae_that_it_stands_in_for(theirs, folders)
     assert relative_error(encoded, theirs.encoder(picture.movedim(3, 1) * 2 - 1) / 0.13025) < 1e-5
     expected = theirs.decoder(latent * 0.13025)
     assert relative_error(decoded, ((expected + 1) / 2).clamp(0, 1).movedim(1, 3)) < 1e-5
+
+
+@pytest.mark.parametrize("layout", ["original", "diffusers"])
+def test_both_sides_may_be_in_one_file(layout, theirs, tmp_path):
+    tensors = {"vae_scale": torch.tensor(0.5)}
+    for name, tensor in theirs.state_dict().items():
+        side, _, number, rest = name.split(".", 3)
+        original = f"taesd_{side}.{int(number) + (side == 'decoder')}.{rest}"
+        tensors[original if layout == "original" else name] = tensor.clone()
+    save_file(tensors, tmp_path / "x.safetensors")
+    latent = torch.randn(1, 4, 4, 4)
+
+    got = load_vae(tmp_path / "x.safetensors", device="cpu", dtype="float32").decode(latent)
+
+    assert relative_error(got, ((theirs.decoder(latent * 0.5) + 1) / 2).clamp(0, 1).movedim(1, 3)) < 1e-5
 
 
 def test_pixels_come_back_as_they_were():

@@ -1,8 +1,12 @@
-"""The parts of `docs/parity.md` that follow from the code: `python tests/docs/parity_page.py` writes them."""
+"""The parts of `docs/parity.md` that follow from the code: `python tests/docs/parity_page.py` writes them.
+
+The errors are those of the last run of `tests/parity`.
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections import Counter
@@ -33,6 +37,11 @@ AREAS = {
     "vae_roundtrip": "VAE",
     "lora": "LoRA",
     "merge": "merged models",
+    "patch": "changes to models and guidance",
+    "sampler_node": "samplers",
+    "custom": "custom sampling",
+    "guider": "custom sampling",
+    "controlnet": "ControlNet",
 }
 """Second part of a workflow's name, without its trailing number, to what it is about."""
 
@@ -41,7 +50,8 @@ def area(name: str) -> str:
     """What a reference workflow is about."""
     family, what = ([*name.split("/"), ""])[:2]
     if not family.startswith("sd"):
-        return {"image": "pictures", "latent": "latents", "mask": "masks"}.get(family.rstrip("0123456789"), family)
+        known = {"image": "pictures", "latent": "latents", "mask": "masks", "sigmas": "noise levels"}
+        return known.get(family.rstrip("0123456789"), family)
     return AREAS.get(what.rstrip("0123456789"), what)
 
 
@@ -52,6 +62,15 @@ def table() -> str:
     names = Reference.find().supported
     rows = [f"| {what} | {count} |" for what, count in sorted(Counter(map(area, names)).items(), key=lambda r: (-r[1], r[0]))]
     return "\n".join(["| | workflows |", "|---|---|", *rows, f"| **together** | **{len(names)}** |"])
+
+
+def cases() -> str:
+    """Every reference workflow and how far Weft was from it in the last run of the tests."""
+    from tests.parity.reference import ERRORS, Reference
+
+    measured = json.loads(ERRORS.read_text("utf-8"))
+    rows = [f"| `{name}` | {measured[name]:.0e} |" for name in sorted(Reference.find().supported)]
+    return "\n".join(["| workflow | relative error |", "|---|---|", *rows])
 
 
 def differences() -> str:
@@ -66,9 +85,9 @@ def differences() -> str:
     return "\n".join(lines)
 
 
-def page(text: str) -> str:
-    """The page with its parts brought up to date."""
-    for mark, content in (("table", table()), ("differences", differences())):
+def page(text: str, **parts: str) -> str:
+    """The page with its parts brought up to date, those that are given by name among them."""
+    for mark, content in {"table": table(), "differences": differences(), **parts}.items():
         text = re.sub(
             rf"(<!-- begin {mark} -->\n).*?(<!-- end {mark} -->)",
             lambda m, content=content: f"{m[1]}{content}\n{m[2]}",
@@ -80,4 +99,4 @@ def page(text: str) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(page(PAGE.read_text("utf-8"), cases=cases()), "utf-8")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parity.reference import Reference
+from tests.parity.reference import ERRORS, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         dtype="float32",
     ) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def measured() -> Iterator[dict[str, float]]:
+    """Name of a case to its relative error; kept for the page that lists them."""
+    errors: dict[str, float] = {}
+    yield errors
+    ERRORS.parent.mkdir(parents=True, exist_ok=True)
+    earlier = json.loads(ERRORS.read_text("utf-8")) if ERRORS.exists() else {}
+    ERRORS.write_text(json.dumps({**earlier, **errors}, indent=1, sort_keys=True), "utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,6 +27,9 @@ WHOLE = ROOT.parent / "shared" / "parity"
 PART = ROOT / "tests" / "data" / "parity"
 CACHE = ROOT / "tests" / ".cache" / "parity"
 
+ERRORS = CACHE / "errors.json"
+"""Name of a case to the relative error of the last run of the tests."""
+
 FAMILIES = ("sd15_", "sdxl_")
 """How the names of model files begin that Weft can load."""
 

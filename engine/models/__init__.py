@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.models.gligen import Gligen
     from engine.models.network import DiffusionModel
     from engine.models.style import StyleModel
-    from engine.models.t2i_adapter import Adapter
+    from engine.models.t2i_adapter import T2IAdapter
     from engine.models.text import ClipTextEncoder
     from engine.models.vae import AutoencoderVae
     from engine.models.vision import ClipVision
@@ -286,7 +286,7 @@ def velocity_schedule() -> NoiseSchedule:
 
 def load_control_net(
     path: Path, *, device: str = "auto", dtype: str = "auto", base: Model | None = None
-) -> ControlNet | ControlLora | Adapter:
+) -> ControlNet | ControlLora | T2IAdapter:
     """Load a ControlNet, a control LoRA or a T2I-adapter, in the original layout or in diffusers'.
 
     Args:

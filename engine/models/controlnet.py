@@ -18,11 +18,10 @@ from weakref import WeakKeyDictionary
 from engine import devices
 from engine.errors import ModelFileError, UnsupportedModel
 from engine.media import resized
-from engine.models import architecture, files, layout, weights
+from engine.models import architecture, files, layout, t2i_adapter, weights
 from engine.models.control import FACTOR
 from engine.models.detect import TITLES, of_shapes
 from engine.models.families import FAMILIES
-from engine.models.t2i_adapter import Adapter, adapter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -229,7 +228,7 @@ def _fits(up: Tensor, down: Tensor, weight: Tensor) -> bool:
 
 def load(
     path: Path, *, device: torch.device, dtype: torch.dtype, base: DiffusionModel | None = None
-) -> ControlNet | ControlLora | Adapter:
+) -> ControlNet | ControlLora | t2i_adapter.T2IAdapter:
     """Load a ControlNet in either layout, a control LoRA, or a T2I-adapter.
 
     Args:
@@ -245,7 +244,7 @@ def load(
     tensors = files.read_tensors(path)
     found = of_shapes(files.shapes(tensors))
     if found.role == "t2i_adapter":
-        return adapter(tensors, found.family, file=str(path), device=device, dtype=dtype)
+        return t2i_adapter.of_tensors(tensors, found.family, file=str(path), device=device, dtype=dtype)
     if found.role != "controlnet":
         msg = f"cannot load {path} as a control network: it is {found}"
         raise UnsupportedModel(msg)

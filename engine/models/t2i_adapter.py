@@ -35,7 +35,7 @@ ORIGINAL_BLOCKS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Adapter:
+class T2IAdapter:
     """A T2I-adapter. Immutable.
 
     Attributes:
@@ -62,11 +62,11 @@ class Adapter:
         """How many kinds of picture it tells apart: it knows one."""
         return 0
 
-    def with_kind(self, kind: int | None) -> Adapter:  # noqa: ARG002 - it knows one kind
+    def with_kind(self, kind: int | None) -> T2IAdapter:  # noqa: ARG002 - it knows one kind
         """This adapter: it takes no notice."""
         return self
 
-    def upon(self, model: DiffusionModel) -> Adapter:  # noqa: ARG002 - every model alike
+    def upon(self, model: DiffusionModel) -> T2IAdapter:  # noqa: ARG002 - every model alike
         """Itself."""
         return self
 
@@ -97,7 +97,9 @@ class Adapter:
         return Residuals(input=added, middle=shown[-1] if ends_in_middle else None)
 
 
-def adapter(tensors: Mapping[str, Tensor], family: str, *, file: str, device: torch.device, dtype: torch.dtype) -> Adapter:
+def of_tensors(
+    tensors: Mapping[str, Tensor], family: str, *, file: str, device: torch.device, dtype: torch.dtype
+) -> T2IAdapter:
     """The adapter of `tensors`, in the original layout or in diffusers'.
 
     Raises:
@@ -113,7 +115,7 @@ def adapter(tensors: Mapping[str, Tensor], family: str, *, file: str, device: to
     named, sizes = _light_names(named) if is_light else _full_names(named, int(entry.shape[0]))
     build = partial(_module, is_light, family, {**sizes, "in_channels": channels, "downscale_factor": unshuffle})
     filled = weights.fill(build, named, file=file, part="adapter", device=device, dtype=dtype)
-    return Adapter(family, filled, channels, unshuffle)
+    return T2IAdapter(family, filled, channels, unshuffle)
 
 
 def _module(is_light: bool, family: str, config: dict[str, Any]) -> Module:  # noqa: FBT001 - bound by position

@@ -9,6 +9,8 @@ import math
 import os
 import re
 import secrets
+import struct
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -123,6 +125,53 @@ def png_bytes(picture: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> b
     return buffer.getvalue()
 
 
+def png16_bytes(picture: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> bytes:
+    """One picture [H, W, C] in 0..1 as a PNG file of 16 bits a channel, each rounded to the nearest value.
+
+    Args:
+        picture: C is 1, 3 or 4.
+        texts: As of `png_bytes`.
+        level: Of zlib, 0..9.
+
+    Source: PNG Specification, 3rd edition, sections 5 and 11: chunks IHDR, tEXt, IDAT, IEND; filter type 2 (up).
+    """
+    height, width, channels = picture.shape
+    values = (picture.clamp(0, 1).double() * 65535).round().cpu().numpy().astype(">u2")
+    rows = np.frombuffer(values.tobytes(), np.uint8).reshape(height, width * channels * 2)
+    differences = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
+    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), differences], axis=1)
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    texted = [(b"tEXt", f"{keyword}\0{json_text(value)}".encode("latin-1")) for keyword, value in texts.items()]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        *texted,
+        (b"IDAT", zlib.compress(filtered.tobytes(), level)),
+        (b"IEND", b""),
+    ]
+    packed = (struct.pack(">I", len(d)) + tag + d + struct.pack(">I", zlib.crc32(tag + d)) for tag, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def avif_bytes(pictures: Tensor, texts: Mapping[str, Any], *, crf: int, fps: float = 1.0, loops: int = 0) -> bytes:
+    """Pictures as one AVIF file of 8 bits a channel, moving where there are several.
+
+    Args:
+        pictures: [B, H, W, C] in 0..1, C is 1, 3 or 4.
+        texts: Keyword to a JSON value, as in WebP files.
+        crf: 1 is best, 63 smallest; the encoder's quality falls with it from 100 to 0.
+        fps: Pictures a second.
+        loops: How often it plays; 0 never ends.
+    """
+    first, *rest = map(to_pil, pictures)
+    frames: dict[str, Any] = (
+        {"save_all": True, "append_images": rest, "duration": int(1000 / fps), "loop": loops} if rest else {}
+    )
+    quality = round(100 * (63 - crf) / 62)
+    buffer = io.BytesIO()
+    first.save(buffer, "AVIF", exif=_exif(texts), quality=quality, subsampling="4:2:0", **frames)
+    return buffer.getvalue()
+
+
 def animated_png_bytes(pictures: Tensor, texts: Mapping[str, Any], *, fps: float, level: int = 4) -> bytes:
     """Pictures as the frames of one animated PNG file.
 
@@ -155,16 +204,22 @@ def animated_webp_bytes(
         quality: 0..100; of the pixels, or of the compression where it is lossless.
         effort: 0 is fast, 6 gives small files.
     """
-    exif = PIL.Image.Exif()
-    for i, (keyword, value) in enumerate(item for item in texts.items() if item[0] != "prompt"):
-        exif[ExifTags.Base.Make - i] = f"{keyword}:{json_text(value)}"
-    if "prompt" in texts:
-        exif[ExifTags.Base.Model] = f"prompt:{json_text(texts['prompt'])}"
+    exif = _exif(texts)
     first, *rest = map(to_pil, pictures)
     frames = {"save_all": True, "append_images": rest, "duration": int(1000 / fps)}
     buffer = io.BytesIO()
     first.save(buffer, "WEBP", exif=exif, lossless=lossless, quality=quality, method=effort, **frames)
     return buffer.getvalue()
+
+
+def _exif(texts: Mapping[str, Any]) -> PIL.Image.Exif:
+    """Entries `keyword:JSON`: `prompt` is the camera's model, the others stand from its maker downwards."""
+    exif = PIL.Image.Exif()
+    for i, (keyword, value) in enumerate(item for item in texts.items() if item[0] != "prompt"):
+        exif[ExifTags.Base.Make - i] = f"{keyword}:{json_text(value)}"
+    if "prompt" in texts:
+        exif[ExifTags.Base.Model] = f"prompt:{json_text(texts['prompt'])}"
+    return exif
 
 
 def svg_bytes(document: bytes, texts: Mapping[str, Any]) -> bytes:
@@ -300,7 +355,7 @@ class Series:
         """One more than the highest number in use."""
         start = f"{self.stem}_"
         names = (path.name for path in self.folder.iterdir())
-        used = [name[len(start) :].partition("_")[0] for name in names if name.startswith(start)]
+        used = [re.split("[_.]", name[len(start) :], maxsplit=1)[0] for name in names if name.startswith(start)]
         return 1 + max((int(digits) for digits in used if digits.isascii() and digits.isdecimal()), default=0)
 
     def write(self, pictures: Tensor, texts: Mapping[str, Any], *, level: int = 4) -> tuple[SavedFile, ...]:
@@ -313,21 +368,24 @@ class Series:
         """
         return self.publish((png_bytes(picture, texts, level=level) for picture in pictures), ".png")
 
-    def publish(self, contents: Iterable[bytes | Callable[[Path], None]], suffix: str) -> tuple[SavedFile, ...]:
+    def publish(
+        self, contents: Iterable[bytes | Callable[[Path], None]], suffix: str, *, tail: str = "_"
+    ) -> tuple[SavedFile, ...]:
         """Write the next files of the series.
 
         Args:
             contents: All of each file, or what writes it to a path.
             suffix: Of their names, with the dot.
+            tail: What follows the number.
         """
         number = self.next_number()
         saved = []
         for i, content in enumerate(contents):
             stem = self.stem.replace("%batch_num%", str(i))
             # Somebody else may have taken the number meanwhile: the next free one it is.
-            while not publish(self.folder, f"{stem}_{number:05}_{suffix}", content):
+            while not publish(self.folder, f"{stem}_{number:05}{tail}{suffix}", content):
                 number += 1
-            name = f"{stem}_{number:05}_{suffix}"
+            name = f"{stem}_{number:05}{tail}{suffix}"
             subfolder = self.folder.relative_to(self.root).as_posix()
             saved.append(SavedFile(self.folder / name, name, "" if subfolder == "." else subfolder, self.type))
             number += 1

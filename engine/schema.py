@@ -736,7 +736,11 @@ def _input(name: str, hint: Any, default: Any, text: str, where: str) -> Input:
         hint, *rest = get_args(hint)
         marks = tuple(rest)
     is_lazy = get_origin(hint) is Lazy
-    if is_lazy:
+    may_lack = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else ()
+    if any(get_origin(part) is Lazy for part in may_lack):  # Lazy[T] | None
+        is_lazy = True
+        hint = Union[tuple(get_args(part)[0] if get_origin(part) is Lazy else part for part in may_lack)]  # noqa: UP007
+    elif is_lazy:
         (hint,) = get_args(hint)
     whole_list = get_origin(hint) is list
     if whole_list:

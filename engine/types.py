@@ -80,6 +80,51 @@ class Svg:
 
 
 @dataclass(frozen=True, slots=True)
+class Audio:
+    """Sounds.
+
+    Attributes:
+        waveform: [B, C, T] float32 in -1..1, C is 1 or 2, on the CPU.
+        sample_rate: Samples a second.
+    """
+
+    waveform: Tensor
+    sample_rate: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The samples by field name."""
+        return {"waveform": self.waveform}
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A moving picture: pictures in memory, or a file, of which the part that is meant is read when it is needed.
+
+    Attributes:
+        images: The pictures; None for a file.
+        fps: Pictures a second; a file knows its own.
+        audio: The sound beside the pictures.
+        bit_depth: Bits of a colour that the pictures are meant for.
+        path: The file; its content is part of the key of whoever named it.
+        start_s: Where the part of the file begins, in seconds.
+        duration_s: How long it is; 0 goes to the end.
+    """
+
+    images: Image | None = None
+    fps: float = 0.0
+    audio: Audio | None = None
+    bit_depth: int = 8
+    path: Path | None = None
+    start_s: float = 0.0
+    duration_s: float = 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors in memory by field name."""
+        named: dict[str, Tensor] = {} if self.images is None else {"images": self.images}
+        return named if self.audio is None else {**named, **self.audio.tensors()}
+
+
+@dataclass(frozen=True, slots=True)
 class Cond:
     """One entry of a conditioning: what one forward pass of the network attends to.
 

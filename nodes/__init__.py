@@ -25,7 +25,10 @@ MODULES = (
     "image",
     "image_files",
     "animation",
+    "video",
+    "audio",
     "image_transform",
+    "resizing",
     "image_filters",
     "compositing",
     "upscaling",
@@ -33,5 +36,6 @@ MODULES = (
     "preview",
     "text",
     "primitive",
+    "logic",
 )
 """The modules that declare kinds, in the order of their menus."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from engine.schema import FileChoice, Widget, node
+from engine.schema import FileChoice, Range, Widget, node, option
 from engine.types import Image, Mask, Run, Shown, Svg
 
 SAVED_LEVEL = 4
@@ -89,6 +89,97 @@ def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
 
     series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
     return Shown({"images": series.write(images, documents(run), level=SAVED_LEVEL)})
+
+
+@option("png")
+class Png(NamedTuple):
+    """PNG, without loss.
+
+    Attributes:
+        bit_depth: Of a colour.
+        input_color_space: Of the pictures.
+    """
+
+    bit_depth: Literal["8-bit", "16-bit"] = "8-bit"
+    input_color_space: Literal["sRGB"] = "sRGB"
+
+
+@option("still images")
+class Still(NamedTuple):
+    """Each picture in a file of its own."""
+
+
+@option("animated")
+class Moving(NamedTuple):
+    """All pictures as one moving picture.
+
+    Attributes:
+        fps: Pictures a second.
+        loop_count: How often it plays; 0 never ends.
+    """
+
+    fps: Annotated[float, Range(0.01, 1000.0, step=0.01)] = 6.0
+    loop_count: Annotated[int, Range(0, 1000)] = 0
+
+
+@option("avif")
+class Avif(NamedTuple):
+    """AVIF, small files.
+
+    Attributes:
+        bit_depth: Of a colour.
+        input_color_space: Of the pictures.
+        crf: Lower values give better pictures and larger files.
+        save_mode: One file for each picture, or one for all.
+    """
+
+    bit_depth: Literal["auto", "8-bit YUV420"] = "auto"
+    input_color_space: Literal["sRGB"] = "sRGB"
+    crf: Annotated[int, Range(1, 63)] = 18
+    save_mode: Still | Moving = Still()
+
+
+class SavedPictures(NamedTuple):
+    """Pictures that were saved."""
+
+    images: Image
+    shown: Shown
+
+
+@node("SaveImageAdvanced", title="Save Image (Advanced)", category="image", effect=True)
+def save_advanced(
+    *,
+    images: Image,
+    filename_prefix: str = "ComfyUI",
+    format: Png | Avif = Png(),  # noqa: A002, B008 - the name that workflows use; it is immutable
+    run: Run,
+) -> SavedPictures:
+    """Save pictures as files of several kinds that carry their workflow.
+
+    Args:
+        images: The pictures.
+        filename_prefix: First part of their names, as of `SaveImage`.
+        format: What kind of file.
+        run: Knows the output folder and the workflow.
+
+    Returns:
+        images: The pictures as they came.
+
+    Differs: no EXR, and 8 bits and sRGB alone in AVIF. AVIF files keep transparency.
+    """
+    from engine.media import Series, avif_bytes, png16_bytes
+
+    series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
+    texts = documents(run)
+    if isinstance(format, Avif):
+        is_moving = isinstance(format.save_mode, Moving) and len(images) > 1
+        batches = [images] if is_moving else [images[i : i + 1] for i in range(len(images))]
+        fps, loops = format.save_mode if isinstance(format.save_mode, Moving) else (1.0, 0)
+        files = series.publish((avif_bytes(one, texts, crf=format.crf, fps=fps, loops=loops) for one in batches), ".avif")
+        return SavedPictures(images, Shown({"images": files, **({"animated": (True,)} if is_moving else {})}))
+    if format.bit_depth == "16-bit":
+        return SavedPictures(images, Shown({"images": series.publish((png16_bytes(one, texts) for one in images), ".png")}))
+    return SavedPictures(images, Shown({"images": series.write(images, texts, level=SAVED_LEVEL)}))
 
 
 @node("SaveSVGNode", title="SaveSVGNode", category="image/save", effect=True)

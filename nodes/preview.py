@@ -1,6 +1,6 @@
 """Nodes that show values without keeping them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.schema import node
 from engine.types import Image, Mask, Run, Shown
@@ -12,6 +12,13 @@ FAST_LEVEL = 1
 SUFFIX_LETTERS = 5
 
 
+class ShownText(NamedTuple):
+    """A text that was shown."""
+
+    STRING: str
+    shown: Shown
+
+
 @node("PreviewImage", title="Preview Image", category="image", effect=True)
 def preview_image(*, images: Image, run: Run) -> Shown:
     """Show pictures; they are kept among the temporary files.
@@ -21,6 +28,19 @@ def preview_image(*, images: Image, run: Run) -> Shown:
         run: Knows the temporary folder and the workflow.
     """
     return _shown(images, run)
+
+
+@node("ImageCompare", title="Image Compare", category="image", effect=True)
+def compare(*, image_a: Image | None = None, image_b: Image | None = None, run: Run) -> Shown:
+    """Show pictures side by side; they are kept among the temporary files.
+
+    Args:
+        image_a: The pictures of one side.
+        image_b: The pictures of the other.
+        run: Knows the temporary folder and the workflow.
+    """
+    sides = {"a_images": image_a, "b_images": image_b}
+    return Shown({name: _shown(images, run).entries["images"] for name, images in sides.items() if images is not None})
 
 
 @node("MaskPreview", title="MaskPreview", category="mask", effect=True)
@@ -35,13 +55,14 @@ def preview_mask(*, mask: Mask, run: Run) -> Shown:
 
 
 @node("PreviewAny", title="Preview Any", category="utils", effect=True)
-def preview_any(*, source: Any) -> Shown:
+def preview_any(*, source: Any) -> ShownText:
     """Show any value as text.
 
     Args:
         source: The value: text as it is, numbers and lists as JSON, anything else in words.
     """
-    return Shown({"text": (_text(source),)})
+    text = _text(source)
+    return ShownText(text, Shown({"text": (text,)}))
 
 
 def _shown(images: Image, run: Run) -> Shown:

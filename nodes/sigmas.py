@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, NamedTuple
 
 from engine.sampling.names import SCHEDULER_NAMES
-from engine.schema import Choice, Range, node
+from engine.schema import Choice, Range, Widget, node
 from engine.types import Model, Sigmas
 
 SMALLEST_FLIPPED = 0.0001
@@ -306,3 +306,18 @@ def set_first(*, sigmas: Sigmas, sigma: Annotated[float, Range(0.0, 20000.0, ste
     changed = sigmas.clone()
     changed[:1] = sigma
     return Sigmas(changed)
+
+
+@node("ManualSigmas", title="ManualSigmas", category="sampling/custom_sampling/schedulers", experimental=True)
+def manual(*, sigmas: Annotated[str, Widget(multiline=False)] = "1, 0.5") -> Sigmas:
+    """Noise levels as they are written.
+
+    Args:
+        sigmas: Numbers, with anything but numbers between them.
+    """
+    import re
+
+    import torch
+
+    numbers = [float(number) for number in re.findall(r"[-+]?(?:\d*\.\d+|\d+\.?)(?:[eE][-+]?\d+)?", sigmas)]
+    return Sigmas(torch.tensor(numbers, dtype=torch.float32))

@@ -1,9 +1,16 @@
 """Nodes that work on text."""
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
-from engine.schema import Range, Widget, node
+from engine.schema import Growing, Range, Widget, node
+from engine.types import Run, Shown
+
+CONVERSIONS: Mapping[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
+
+LONGEST_FILL = 10_000
+"""Characters that a place in a text may be filled up to."""
 
 Text = Annotated[str, Widget(multiline=True)]
 Line = Annotated[str, Widget(multiline=False)]
@@ -13,6 +20,13 @@ class Length(NamedTuple):
     """Number of characters."""
 
     length: int
+
+
+class Saved(NamedTuple):
+    """A text that was saved."""
+
+    text: str
+    shown: Shown
 
 
 class Contains(NamedTuple):
@@ -214,3 +228,98 @@ def _pattern(pattern: str, case_insensitive: bool, multiline: bool, dotall: bool
     except re.error as cause:
         msg = f"cannot use {pattern!r} as a pattern: {cause}"
         raise ValueError(msg) from cause
+
+
+@node("JsonExtractString", title="Extract String from JSON", category="utils/string")
+def extract_json(*, json_string: Text, key: Line) -> str:
+    """Take a value out of the first JSON object in a text.
+
+    Args:
+        json_string: The text; what stands around the object is passed over.
+        key: Name of the value. It becomes text: text as it is, anything else as Python prints it. Without such a name, or
+            where the value is null, the result is empty.
+    """
+    import json
+
+    decoder = json.JSONDecoder()
+    for start in re.finditer(r"\{", json_string):
+        try:
+            found, _ = decoder.raw_decode(json_string, start.start())
+        except (ValueError, RecursionError):
+            continue
+        value = found.get(key)
+        return "" if value is None else str(value)
+    return ""
+
+
+@node("StringFormat", title="Format Text", category="utils/string")
+def format_text(
+    *,
+    f_string: Text = "{a}",
+    values: Annotated[Mapping[str, Any], Growing(names=tuple("abcdefghijklmnopqrstuvwxyz"), min=0)],
+) -> str:
+    """Fill values into a text.
+
+    Args:
+        f_string: `{a}`, `{b}`, ... become the values; `{a:>8}` and `{a:.2f}` say how, `{{` is a brace.
+        values: The values, called a, b, c, ...
+
+    Differs: a place names a value alone, not its attributes or elements, which would reach into the engine; and nothing is
+        filled up to more than 10,000 characters.
+    """
+    import string
+
+    parts = []
+    try:
+        for literal, name, spec, conversion in string.Formatter().parse(f_string):
+            parts.append(literal)
+            if name is None:
+                continue
+            if name not in values:
+                msg = f"the text asks for {{{name}}}, which is no linked value (there are: {', '.join(values) or 'none'})"
+                raise ValueError(msg)
+            if any(int(number) > LONGEST_FILL for number in re.findall(r"\d+", spec or "")) or "{" in (spec or ""):
+                msg = f"the text asks for {{{name}:{spec:.20}}}, which is longer than {LONGEST_FILL} characters, or nested"
+                raise ValueError(msg)
+            value = values[name]
+            if conversion is not None:
+                value = CONVERSIONS[conversion](value)
+            parts.append(format(value, spec or ""))
+    except (TypeError, KeyError) as cause:
+        msg = f"cannot fill in the text: {cause}"
+        raise ValueError(msg) from cause
+    return "".join(parts)
+
+
+@node("SaveText", title="Save Text", category="text", effect=True)
+def save(
+    *,
+    text: Annotated[str, Widget(forceInput=True)],
+    filename_prefix: str = "ComfyUI",
+    format: Literal["txt", "csv", "md", "json"] = "txt",  # noqa: A002 - the name that workflows use
+    run: Run,
+) -> Saved:
+    """Save a text as a file.
+
+    Args:
+        text: The text.
+        filename_prefix: First part of its name, before a number, as of `SaveImage`.
+        format: Suffix of its name; `json` indents text that is JSON.
+        run: Knows the output folder.
+
+    Returns:
+        text: The text as it came.
+    """
+    import json
+
+    from engine.media import Series
+
+    content = text
+    if format == "json":
+        try:
+            content = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+        except (ValueError, RecursionError):
+            content = text
+    series = Series.of(run.folders.output, "output", filename_prefix)
+    files = series.publish((content.encode("utf-8", "replace"),), f".{format}", tail="")
+    return Saved(text, Shown({"text": (text,), "files": files}))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
 """What may happen to a seed after a run."""
 
-_TYPES = frozenset({"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "MARKDOWN", "COLOR"})
+_TYPES = frozenset({"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "MARKDOWN", "COLOR", "BOUNDING_BOX"})
 _SEEDS = frozenset({"seed", "noise_seed"})
 _EMPTY: Mapping[str, Any] = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": "", "MARKDOWN": ""}
 _KNOWN = Path(__file__).resolve().parents[1] / "assets" / "widgets.json"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import Catalog, Engine, Graph, Link, NodeFailed
+from engine.clips import sound_bytes, video_bytes
 from engine.errors import WeftError
 from engine.fingerprint import digest
 from engine.models.latents import latent_bytes
 from engine.result import tensors_of
 from engine.schema import MISSING, Input, Kind, node
-from engine.types import Cond, Conditioning, Image, Latent, Mask, Svg
+from engine.types import Audio, Cond, Conditioning, Image, Latent, Mask, Svg, Video
 from engine.validate import _coerced
 from tests.contracts import parts
 from tests.parity.reference import Reference
@@ -32,10 +33,18 @@ FITTING: dict[str, dict[str, Any]] = {
     "LatentOperationSharpen": {"sharpen_radius": 3},
     "StringSubstring": {"start": 1, "end": 3},
     "GITSScheduler": {"coeff": 0.95},
+    "TrimVideoLatent": {"samples": Link("frames")},
+    "StringFormat": {"f_string": "a {{cat}}"},
+    "ComfyMathExpression": {"expression": "a * 2"},
+    "ComfyNumberConvert": {"value": "3.5"},
+    "ImageCropV2": {"crop_region": {"x": 1, "y": 2, "width": 8, "height": 16}},
+    "ConvertArrayToString": {"array": [1, 2]},
+    "ConvertDictionaryToString": {"dictionary": {"a": 1}},
+    "GetItemFromList": {"index": 0},
 }
 """Values for the ports of kinds that need others."""
 
-RANDOM_NAMES = frozenset({"PreviewImage", "MaskPreview"})
+RANDOM_NAMES = frozenset({"ImageCompare", "MaskPreview", "PreviewAudio", "PreviewImage"})
 """Kinds that name their files by chance."""
 
 
@@ -78,9 +87,36 @@ def give_svg() -> Svg:
     return Svg((b"<svg xmlns='http://www.w3.org/2000/svg'></svg>",))
 
 
+@node("GiveAudio")
+def give_audio() -> Audio:
+    """A second of noise in stereo."""
+    import torch
+
+    return Audio(torch.rand(1, 2, 48_000, generator=torch.Generator().manual_seed(6)) - 0.5, 48_000)
+
+
+@node("GiveVideo")
+def give_video() -> Video:
+    """Three frames."""
+    import torch
+
+    return Video(images=Image(torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(7))), fps=3.0)
+
+
+@node("GiveFrames")
+def give_frames() -> Latent:
+    """A latent of a moving picture."""
+    import torch
+
+    return Latent(torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(8)))
+
+
 SOURCES: dict[str, tuple[str, dict[str, Any], Link]] = {
     "IMAGE": ("GiveImage", {}, Link("IMAGE")),
     "MASK": ("GiveMask", {}, Link("MASK")),
+    "AUDIO": ("GiveAudio", {}, Link("AUDIO")),
+    "VIDEO": ("GiveVideo", {}, Link("VIDEO")),
+    "frames": ("GiveFrames", {}, Link("frames")),
     "LATENT": ("GiveLatent", {}, Link("LATENT")),
     "CONDITIONING": ("GiveConditioning", {}, Link("CONDITIONING")),
     "MODEL": ("CheckpointLoaderSimple", {"ckpt_name": "sd15_tiny.safetensors"}, Link("MODEL", "MODEL")),
@@ -118,11 +154,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     shutil.copyfile(models / "checkpoints" / "sd15_tiny.safetensors", models / "vae" / "tiny.safetensors")
     (models / "diffusion_models").symlink_to(models / "checkpoints")
     parts.write(models)
-    catalog = NODES | Catalog([give_image, give_mask, give_latent, give_conditioning, give_svg])
+    catalog = NODES | Catalog(
+        [give_image, give_mask, give_latent, give_conditioning, give_svg, give_audio, give_video, give_frames]
+    )
     inputs, output = tmp_path_factory.mktemp("input"), tmp_path_factory.mktemp("output")
     for picture in (reference.folder / "assets").glob("*.png"):
         shutil.copyfile(picture, inputs / picture.name)
     shutil.copyfile(inputs / "pattern_64x64.png", output / "saved.png")
+    (inputs / "clip.mp4").write_bytes(video_bytes(give_video(), {}, container="mp4", codec="h264"))
+    (inputs / "sound.flac").write_bytes(sound_bytes(give_audio(), {}, format_="flac")[0])
     (inputs / "some.latent").write_bytes(latent_bytes(give_latent().samples, {}))
     options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "catalog": catalog, "verify": True}
     with Engine(models_dir=models, input_dir=inputs, output_dir=output, **options) as engine:
@@ -134,17 +174,19 @@ def filled(kind: Kind, engine: Engine) -> Graph:
     graph = Graph()
     for name, (source, settings, _) in SOURCES.items():
         graph = graph.add(name, source, **settings)
-    inputs = {port.name: given(kind, port, engine) for port in kind.inputs.values()}
+    ports = [port for port in kind.inputs.values() if port.required or "." not in port.name]  # not all that may grow
+    inputs = {port.name: given(kind, port, engine) for port in ports}
     return graph.add("out", kind.id, **{name: value for name, value in inputs.items() if value is not MISSING})
 
 
 def given(kind: Kind, port: Input, engine: Engine) -> Any:
     """A value or link for a port; `MISSING` where the default will do."""
     fitting = {**SMALL, **FITTING.get(kind.id, {})}
-    if port.type in SOURCES:
-        return SOURCES[port.type][2]
     if port.name in FITTING.get(kind.id, {}):
         return FITTING[kind.id][port.name]
+    first_type = port.type.partition(",")[0]
+    if first_type in SOURCES:
+        return SOURCES[first_type][2]
     options = port.options(engine.folders)
     if options is not None:
         preferred = [o for o in options if o.startswith(("sd15_tiny.", "sd15_tiny_kohya", "pattern_64", "euler", "normal"))]
@@ -155,7 +197,7 @@ def given(kind: Kind, port: Input, engine: Engine) -> Any:
         return MISSING
     low = port.range.min if port.range else 0
     samples = {"INT": max(int(low), 1), "FLOAT": max(float(low), 0.5), "STRING": "a (small:1.2) cat", "BOOLEAN": True}
-    return samples.get(port.type, Link("LATENT"))
+    return samples.get(first_type, Link("LATENT"))
 
 
 def outputs(kind: Kind, engine: Engine) -> dict[str, Any]:

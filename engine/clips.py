@@ -335,12 +335,9 @@ def _sound_stream(out: Any, audio: Audio, codec: str, options: dict[str, str]) -
 
 
 def _encode_sound(out: Any, stream: Any, audio: Audio) -> None:
-    context = stream.codec_context
-    context.open()
-    resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.rate, frame_size=context.frame_size)
-    for frame in (*_sound_frames(audio.waveform[0], audio.sample_rate, _layout(audio)), None):
-        for piece in resampler.resample(frame):
-            out.mux(stream.encode(piece))
+    """Encode the first sound of a batch; the encoder resamples to what it takes."""
+    for frame in _sound_frames(audio.waveform[0], audio.sample_rate, _layout(audio)):
+        out.mux(stream.encode(frame))
     out.mux(stream.encode(None))
 
 

@@ -19,7 +19,7 @@ Number: TypeAlias = int | float
 """A whole number, a fraction, or yes and no, which count as 1 and 0."""
 
 MAX_CHARACTERS: Final = 4_000
-MAX_DEPTH: Final = 60
+MAX_DEPTH: Final = 120
 MAX_BITS: Final = 4_096
 """Of a whole number, also on the way."""
 

@@ -17,6 +17,13 @@ class Picture(NamedTuple):
     MASK: Mask
 
 
+class SavedPictures(NamedTuple):
+    """Pictures that were saved."""
+
+    images: Image
+    shown: Shown
+
+
 @node("LoadImage", title="Load Image", category="image")
 def load(*, image: Annotated[Path, FileChoice("input", upload="image"), Widget(image_upload=True)]) -> Picture:
     """Read a picture file.
@@ -76,7 +83,7 @@ def load_as_mask(
 
 
 @node("SaveImage", title="Save Image", category="image", effect=True)
-def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
+def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> SavedPictures:
     """Save pictures as PNG files that carry their workflow.
 
     Args:
@@ -84,11 +91,14 @@ def save(*, images: Image, filename_prefix: str = "ComfyUI", run: Run) -> Shown:
         filename_prefix: First part of their names, before a number. `/` makes folders; `%year%`, `%month%`, `%day%`,
             `%hour%`, `%minute%`, `%second%`, `%width%`, `%height%` and `%batch_num%` are filled in.
         run: Knows the output folder and the workflow.
+
+    Returns:
+        images: The pictures as they came.
     """
     from engine.media import Series
 
     series = Series.of(run.folders.output, "output", filename_prefix, width=images.shape[2], height=images.shape[1])
-    return Shown({"images": series.write(images, documents(run), level=SAVED_LEVEL)})
+    return SavedPictures(images, Shown({"images": series.write(images, documents(run), level=SAVED_LEVEL)}))
 
 
 @option("png")
@@ -137,13 +147,6 @@ class Avif(NamedTuple):
     input_color_space: Literal["sRGB"] = "sRGB"
     crf: Annotated[int, Range(1, 63)] = 18
     save_mode: Still | Moving = Still()
-
-
-class SavedPictures(NamedTuple):
-    """Pictures that were saved."""
-
-    images: Image
-    shown: Shown
 
 
 @node("SaveImageAdvanced", title="Save Image (Advanced)", category="image", effect=True)

@@ -231,17 +231,17 @@ def repeat(*, image: Image, amount: Annotated[int, Range(1, 4096)] = 1) -> Image
 def from_batch(
     *,
     image: Image,
-    batch_index: Annotated[int, Range(0, 4095)] = 0,
+    batch_index: Annotated[int, Range(-4096, 4095)] = 0,
     length: Annotated[int, Range(1, 4096)] = 1,
 ) -> Image:
     """Take some pictures out of a batch.
 
     Args:
         image: The batch.
-        batch_index: The first one to take, from 0; beyond the end it is the last.
+        batch_index: The first one to take, from 0; beyond the end it is the last; negative counts from the end.
         length: How many to take; fewer where the batch ends.
     """
-    first = min(batch_index, len(image) - 1)
+    first = max(0, batch_index + len(image)) if batch_index < 0 else min(batch_index, len(image) - 1)
     return Image(image[first : first + length])
 
 

@@ -116,7 +116,7 @@ def convert(*, value: Annotated[int | float | str | bool, Widget(forceInput=True
     try:
         whole = int(value)
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             number = float(value)
             whole = int(number)

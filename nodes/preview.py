@@ -12,6 +12,20 @@ FAST_LEVEL = 1
 SUFFIX_LETTERS = 5
 
 
+class ShownPictures(NamedTuple):
+    """Pictures that were shown."""
+
+    images: Image
+    shown: Shown
+
+
+class ShownMask(NamedTuple):
+    """Masks that were shown."""
+
+    mask: Mask
+    shown: Shown
+
+
 class ShownText(NamedTuple):
     """A text that was shown."""
 
@@ -20,14 +34,17 @@ class ShownText(NamedTuple):
 
 
 @node("PreviewImage", title="Preview Image", category="image", effect=True)
-def preview_image(*, images: Image, run: Run) -> Shown:
+def preview_image(*, images: Image, run: Run) -> ShownPictures:
     """Show pictures; they are kept among the temporary files.
 
     Args:
         images: The pictures.
         run: Knows the temporary folder and the workflow.
+
+    Returns:
+        images: The pictures as they came.
     """
-    return _shown(images, run)
+    return ShownPictures(images, _shown(images, run))
 
 
 @node("ImageCompare", title="Image Compare", category="image", effect=True)
@@ -44,14 +61,17 @@ def compare(*, image_a: Image | None = None, image_b: Image | None = None, run: 
 
 
 @node("MaskPreview", title="MaskPreview", category="mask", effect=True)
-def preview_mask(*, mask: Mask, run: Run) -> Shown:
+def preview_mask(*, mask: Mask, run: Run) -> ShownMask:
     """Show masks as grey pictures; they are kept among the temporary files.
 
     Args:
         mask: The masks; 1 is shown white.
         run: Knows the temporary folder and the workflow.
+
+    Returns:
+        mask: The masks as they came.
     """
-    return _shown(Image(mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3)), run)
+    return ShownMask(mask, _shown(Image(mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3)), run))
 
 
 @node("PreviewAny", title="Preview Any", category="utils", effect=True)
@@ -60,6 +80,9 @@ def preview_any(*, source: Any) -> ShownText:
 
     Args:
         source: The value: text as it is, numbers and lists as JSON, anything else in words.
+
+    Returns:
+        STRING: The text.
     """
     text = _text(source)
     return ShownText(text, Shown({"text": (text,)}))

@@ -8,7 +8,7 @@ from engine.folders import confine
 from engine.types import Run, SavedFile, Shown
 
 
-@node("SaveText", category="text", effect=True)
+@node("WriteText", category="text", effect=True)
 def save_text(text: str, filename: str, run: Run) -> Shown:
     """Write a text file into the output folder.
 
@@ -27,7 +27,7 @@ def save_text(text: str, filename: str, run: Run) -> Shown:
 
 if __name__ == "__main__":
     graph = (
-        Graph().add("text", "PrimitiveString", value="hello").add("out", "SaveText", text=Link("text"), filename="hello.txt")
+        Graph().add("text", "PrimitiveString", value="hello").add("out", "WriteText", text=Link("text"), filename="hello.txt")
     )
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -17,7 +17,15 @@ ROOT = Path(__file__).parents[2]
 HEAVY = frozenset(
     {"torch", "torchsde", "numpy", "scipy", "PIL", "diffusers", "transformers", "tokenizers", "spandrel", "networkx", "rich"}
 )
-COMPUTE = ("engine/models/", "engine/sampling/", "engine/media.py", "engine/pictures/", "engine/devices.py", "engine/sheet.py")
+COMPUTE = (
+    "engine/models/",
+    "engine/sampling/",
+    "engine/clips.py",
+    "engine/media.py",
+    "engine/pictures/",
+    "engine/devices.py",
+    "engine/sheet.py",
+)
 """What handles tensors and pictures; only functions import these modules."""
 
 MODULES = sorted(p.relative_to(ROOT).as_posix() for package in ("engine", "nodes") for p in (ROOT / package).rglob("*.py"))

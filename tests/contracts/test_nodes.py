@@ -189,7 +189,9 @@ def given(kind: Kind, port: Input, engine: Engine) -> Any:
         return SOURCES[first_type][2]
     options = port.options(engine.folders)
     if options is not None:
-        preferred = [o for o in options if o.startswith(("sd15_tiny.", "sd15_tiny_kohya", "pattern_64", "euler", "normal"))]
+        preferred = [
+            o for o in options if o.startswith(("sd15_tiny.", "sd15_tiny_kohya", "pattern_64", "euler", "normal", "sound"))
+        ]
         return (preferred or list(options))[0] if options else MISSING
     if port.name in fitting and port.type in {"INT", "FLOAT"}:
         return fitting[port.name]

@@ -46,8 +46,19 @@ LATER = frozenset(
 )
 """Kinds of later versions of the field than the list is of."""
 
-GROWN = frozenset({"CreateVideo", "GetVideoComponents", "PreviewAny", "SaveVideo"})
-"""Kinds of the list that gained inputs or outputs in later versions, which ours have."""
+GROWN = frozenset(
+    {
+        "CreateVideo",
+        "GetVideoComponents",
+        "ImageFromBatch",
+        "MaskPreview",
+        "PreviewAny",
+        "PreviewImage",
+        "SaveImage",
+        "SaveVideo",
+    }
+)
+"""Kinds of the list that gained inputs, outputs or wider ranges in later versions, which ours have."""
 
 FILE_PORTS = frozenset(
     {

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.folders import Folders
-from engine.types import Cond, Conditioning, Latent, LatentFormat
+from engine.types import Cond, Conditioning, Latent, LatentFormat, Shown
 from nodes import conditioning as c
 from nodes import custom_sampling as cs
 from nodes import image as im
@@ -337,8 +337,10 @@ def test_pictures_are_saved_with_their_workflow(run):
 
 
 def test_previews_are_temporary(run):
-    shown = preview.preview_image(images=torch.rand(1, 8, 8, 3), run=run)
+    images = torch.rand(1, 8, 8, 3)
+    given, shown = preview.preview_image(images=images, run=run)
 
+    assert given is images
     (file,) = shown.json()["images"]
     assert file["type"] == "temp"
     assert file["filename"].startswith("ComfyUI_temp_")
@@ -379,7 +381,7 @@ def test_masks():
     ],
 )
 def test_any_value_as_text(value, shown):
-    assert preview.preview_any(source=value).entries == {"text": (shown,)}
+    assert preview.preview_any(source=value) == (shown, Shown({"text": (shown,)}))
 
 
 def test_primitives_hold_their_value():

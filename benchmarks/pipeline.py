@@ -94,7 +94,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="at least 2: both then begin at the highest noise level")
     parser.add_argument("--images", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--channels", default="320,640,1280,1280", help="of the network's levels")

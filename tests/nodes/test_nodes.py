@@ -327,7 +327,7 @@ def test_a_border_is_grey_and_its_mask_fades_inside():
 
 
 def test_pictures_are_saved_with_their_workflow(run):
-    shown = image_files.save(images=torch.rand(2, 8, 8, 3), filename_prefix="a/b", run=run)
+    _, shown = image_files.save(images=torch.rand(2, 8, 8, 3), filename_prefix="a/b", run=run)
 
     assert [file.json() for file in shown.files] == [
         {"filename": f"b_0000{i}_.png", "subfolder": "a", "type": "output"} for i in (1, 2)

@@ -1,7 +1,7 @@
 """Nodes that take latents out of batches and repeat them."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from engine.schema import Range, node
 from engine.types import Latent
@@ -109,3 +109,24 @@ def _rows(mask: "Tensor", count: int) -> "Tensor":
     if mask.shape[0] >= count:
         return mask[:count]
     return mask.repeat(-(-count // mask.shape[0]), *(1,) * (mask.ndim - 1))[:count]
+
+
+@node("LatentCutToBatch", title="LatentCutToBatch", category="latent/batch")
+def cut_to_batch(*, samples: Latent, dim: Literal["t", "x", "y"], slice_size: Annotated[int, Range(1, 16384)] = 1) -> Latent:
+    """Cut latents into slices, each of which becomes one of a batch; the slices of one latent follow each other.
+
+    Args:
+        samples: The latents.
+        dim: Along which side: the frames of moving pictures, the width or the height. Latents without frames stay as they
+            are where frames are to be cut.
+        slice_size: Cells or frames of a slice; what is left at the end is dropped. Never more than there are.
+    """
+    whole = samples.samples
+    axes = {"y": whole.ndim - 2, "x": whole.ndim - 1, "t": 2 if whole.ndim == 5 else 0}
+    axis = axes[dim]
+    if not axis:
+        return samples
+    size = min(slice_size, whole.shape[axis])
+    count = whole.shape[axis] // size
+    first = whole.movedim(axis, 1)[:, : count * size]
+    return Latent(first.reshape(len(whole) * count, size, *first.shape[2:]).movedim(1, axis))

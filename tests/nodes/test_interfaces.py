@@ -32,6 +32,7 @@ LATER = frozenset(
         "ImageCompare",
         "ImageCropV2",
         "JsonExtractString",
+        "LatentCutToBatch",
         "ManualSigmas",
         "ResizeImageMaskNode",
         "ResizeImagesByLongerEdge",

@@ -161,3 +161,18 @@ def test_only_latents_are_offered(tmp_path):
         (problem,) = engine.validate(graph)
     assert problem.code == "missing-file"
     assert "b.latent" in problem.message + (problem.hint or "")
+
+
+@pytest.mark.parametrize(("dim", "axis", "size"), [("t", 2, 2), ("y", 3, 3), ("x", 4, 99)])
+def test_slices_become_a_batch(dim, axis, size):
+    whole = torch.randn(2, 3, 5, 7, 4)
+    cut = latent_batch.cut_to_batch(samples=Latent(whole), dim=dim, slice_size=size).samples
+    pieces = [part for one in whole.split(1) for part in one.split(min(size, one.shape[axis]), axis)]
+    whole_ones = [part for part in pieces if part.shape[axis] == min(size, whole.shape[axis])]
+    assert torch.equal(cut, torch.cat(whole_ones))
+
+
+def test_latents_without_frames_stay_whole():
+    latent = Latent(torch.randn(2, 4, 6, 8))
+    assert latent_batch.cut_to_batch(samples=latent, dim="t", slice_size=1) is latent
+    assert latent_batch.cut_to_batch(samples=latent, dim="x", slice_size=4).samples.shape == (4, 4, 6, 4)

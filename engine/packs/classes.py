@@ -200,7 +200,7 @@ class _ClassNode:
             given |= {n: self.hidden_value(what, node, None) for n, what in self.hidden.items()}
             try:
                 with entered(self.world):
-                    changed = _settled(function(**self.as_lists(_accepted(function, given))))
+                    changed = settled(function(**self.as_lists(_accepted(function, given))))
                 canonical(changed)
             except Exception:  # noqa: BLE001 - the code of a pack may raise anything: then it counts as changed
                 changed = math.nan
@@ -218,7 +218,7 @@ class _ClassNode:
             given["input_types"] = dict(types)
         try:
             with entered(self.world):
-                answer = _settled(self.checks(**given))
+                answer = settled(self.checks(**given))
         except Exception as cause:  # noqa: BLE001 - the code of a pack may raise anything
             yield None, f"its own check failed: {type(cause).__name__}: {cause}"
             return
@@ -238,7 +238,7 @@ class _ClassNode:
         with entered(self.world, run):
             instance = self.instance(run.node)
             given = self.arguments(inputs, run)
-            names = _settled(instance.check_lazy_status(**_accepted(instance.check_lazy_status, given))) or []
+            names = settled(instance.check_lazy_status(**_accepted(instance.check_lazy_status, given))) or []
         names = [names] if isinstance(names, str) else list(names)
         absent = [name for name in names if name not in inputs]
         if absent:
@@ -364,7 +364,7 @@ def _accepted(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in given.items() if takes_all or n in names}
 
 
-def _settled(value: Any) -> Any:
+def settled(value: Any) -> Any:
     """A value, or what a coroutine comes to."""
     if not inspect.isawaitable(value):
         return value

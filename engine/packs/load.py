@@ -8,14 +8,16 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.packs.classes import kind_of_class
+from engine.packs.classes import kind_of_class, settled
 from engine.packs.importing import import_pack
 from engine.packs.scene import World, entered
+from engine.packs.schemas import class_of_schema
 from engine.schema import Catalog, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from types import ModuleType
 
     from engine.folders import Folders
 
@@ -99,21 +101,32 @@ def _loaded(path: Path, world: World, kinds: dict[str, Kind], base: Catalog) -> 
         with entered(world):
             module = import_pack(path)
             version = _version(path)
-            titles = getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
-            for name, class_ in dict(getattr(module, "NODE_CLASS_MAPPINGS", None) or {}).items():
+            for name, title, class_ in _classes(module):
                 if name in kinds:
                     owner = "Weft" if name in base else kinds[name].module
                     warnings.append(f"its kind {name!r} is left out, since {owner} has one of that name")
                     continue
-                kind = _kind(name, class_, titles.get(name), path.stem, version, world, warnings)
+                kind = _kind(name, class_, title, path.stem, version, world, warnings)
                 if kind is not None:
                     kinds[name] = kind
                     names.append(name)
         if not names and not warnings:
-            warnings.append("it declares no nodes (NODE_CLASS_MAPPINGS is missing or empty)")
+            warnings.append("it declares no nodes (neither NODE_CLASS_MAPPINGS nor comfy_entrypoint gives any)")
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - the code of a pack may raise anything
         return Pack(path.name, path, (), time.perf_counter() - started, _told(cause, path))
     return Pack(path.name, path, tuple(names), time.perf_counter() - started, None, tuple(warnings))
+
+
+def _classes(module: ModuleType) -> Iterator[tuple[str, str | None, Any]]:
+    """(id, title, class) of the nodes that a pack declares."""
+    titles = getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
+    for name, class_ in dict(getattr(module, "NODE_CLASS_MAPPINGS", None) or {}).items():
+        yield name, titles.get(name), class_
+    entry = getattr(module, "comfy_entrypoint", None)
+    if entry is not None:
+        extension = settled(entry())
+        settled(extension.on_load())
+        yield from (class_of_schema(node) for node in settled(extension.get_node_list()))
 
 
 def _version(path: Path) -> int:

@@ -24,7 +24,7 @@ def object_info(kind: Kind, folders: Folders) -> dict[str, Any]:
         kind: The kind.
         folders: Where the choices of file inputs are read.
     """
-    required, optional = _sections(kind.parts or kind.inputs.values(), folders)
+    required, optional = _sections(kind.parts or [p for p in kind.inputs.values() if p.name not in kind.hidden], folders)
     hidden = dict(kind.hidden)
     if not hidden and kind.effect and kind.run_parameter:
         hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}

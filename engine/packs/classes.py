@@ -42,6 +42,8 @@ MAX_INSTANCES = 10_000
 """How many instances of a class are kept."""
 
 _SECTIONS = ("required", "optional")
+_TOLD = frozenset({"PROMPT", "DYNPROMPT", "EXTRA_PNGINFO", "UNIQUE_ID", "AUTH_TOKEN_COMFY_ORG", "API_KEY_COMFY_ORG"})
+"""What hidden inputs stand for; others are inputs that editors do not list."""
 _FILE = frozenset({"filename", "subfolder", "type"})
 
 
@@ -77,7 +79,9 @@ class _ClassNode:
             raise DeclarationError(msg)
         self.function = str(method)
         self.sections = self.declared()
-        self.hidden: dict[str, str] = {n: _hidden(spec) for n, spec in dict(self.sections.get("hidden") or {}).items()}
+        hidden = dict(self.sections.get("hidden") or {})
+        self.hidden: dict[str, str] = {n: _hidden(spec) for n, spec in hidden.items() if _hidden(spec) in _TOLD}
+        self.unlisted = {n: spec for n, spec in hidden.items() if n not in self.hidden}
         self.takes_lists = bool(getattr(class_, "INPUT_IS_LIST", False))
         self.raw = frozenset(n for n, spec in self.specs() if _options(spec).get("rawLink"))
         check = getattr(class_, "VALIDATE_INPUTS", None)
@@ -115,6 +119,7 @@ class _ClassNode:
         """The kind."""
         class_ = self.class_
         inputs = {n: self.port(section, n, spec) for section in _SECTIONS for n, spec in self.section(section)}
+        inputs |= {n: self.port("optional", n, spec) for n, spec in self.unlisted.items()}
         names = tuple(getattr(class_, "RETURN_NAMES", None) or ())
         tips = tuple(getattr(class_, "OUTPUT_TOOLTIPS", None) or ())
         outputs = tuple(

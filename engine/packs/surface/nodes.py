@@ -63,7 +63,9 @@ class _KindNode:
             return {"ui": raw.json()}
         if kind.single:
             return (to_pack(raw),)
-        return tuple(to_pack(value) for value in raw)
+        values = tuple(to_pack(value) for value in raw if not isinstance(value, Shown))
+        shown = next((value for value in raw if isinstance(value, Shown)), None)
+        return values if shown is None else {"ui": shown.json(), "result": values}
 
 
 def _spec(port: Input) -> tuple[Any, dict[str, Any]]:

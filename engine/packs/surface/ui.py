@@ -59,5 +59,6 @@ def _saved(kind: str, **inputs: Any) -> dict[str, Any]:
     """What a kind of Weft's own shows."""
     found = scene().world.catalog[kind]
     run = {} if found.run_parameter is None else {found.run_parameter: scene().run}
-    entries: dict[str, Any] = found.function(**inputs, **run).json()
+    raw = found.function(**inputs, **run)
+    entries: dict[str, Any] = (raw if found.single else raw[found.show_output]).json()
     return entries

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 FLOOR = """
 import resource, sys
+from engine import devices
+devices.prepare()
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel

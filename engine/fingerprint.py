@@ -193,13 +193,7 @@ def keys(
             return result
         for node_id in known.keys() - nodes.keys():
             del result[node_id]
-        children = checked.children
-        front = list(dirty)
-        while front:
-            for child in children.get(front.pop(), ()):
-                if child not in dirty:
-                    dirty.add(child)
-                    front.append(child)
+        dirty = checked.downstream(dirty)
         todo: Iterable[CheckedNode] = [node for node_id, node in nodes.items() if node_id in dirty]
     else:
         todo = nodes.values()

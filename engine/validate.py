@@ -165,6 +165,30 @@ class Checked:
             self._shared["children"] = children
         return children
 
+    def downstream(self, ids: Iterable[str]) -> set[str]:
+        """`ids` and everything that depends on them.
+
+        The first question goes through all nodes once, which is cheaper than listing who consumes what; whoever asks again
+        is editing, and then the list pays.
+        """
+        found = set(ids)
+        if self._shared.get("is_edited"):
+            children = self.children
+            front = list(found)
+            while front:
+                for child in children.get(front.pop(), ()):
+                    if child not in found:
+                        found.add(child)
+                        front.append(child)
+            return found
+        self._shared["is_edited"] = True
+        for node_id, node in self.nodes.items():
+            for source, _ in node.links.values():
+                if source in found:
+                    found.add(node_id)
+                    break
+        return found
+
     @property
     def place(self) -> dict[str, int]:
         """Id to place in the topological order. Shared between versions with equal links."""

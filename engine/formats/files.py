@@ -1,6 +1,6 @@
-"""Workflows from files: JSON, or a PNG or WebP picture that carries one.
+"""Workflows from files: JSON, or what carries one: a PNG or WebP picture, a latent or model in safetensors.
 
-Of a picture only the headers and the texts of its workflow are read, whatever its size; nothing is decoded.
+Of those only the headers and the texts of the workflow are read, whatever their size; nothing is decoded.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def loads(data: bytes | str, catalog: Catalog | None = None, *, source: str = "w
             return _from_content(png_texts(data, source=source), source, catalog)
         if _is_webp(data):
             return _from_content(webp_texts(data, source=source), source, catalog)
+        if _is_safetensors(data[:_WEBP_BYTES]):
+            return _from_content(_read(io.BytesIO(data), source), source, catalog)
     return _graph(parse_json(data, source=source), source, catalog, is_ours=True)
 
 
@@ -138,6 +140,8 @@ def _read(file: IO[bytes], source: str) -> bytes | dict[str, str]:
         return _png_texts(file, source, head[len(_PNG) :])
     if _is_webp(head):
         return _webp_texts(file, source)
+    if _is_safetensors(head):
+        return _safetensors_texts(head[8:], int.from_bytes(head[:8], "little"), file, source)
     return head + file.read(MAX_BYTES + 1 - len(head))
 
 
@@ -151,7 +155,7 @@ def _from_content(
         return _graph(parse_json(content, source=source), source, catalog, known, is_ours=True)
     if "prompt" not in content:
         if "workflow" not in content:
-            msg = "the picture carries no workflow"
+            msg = "it carries no workflow"
             raise FormatError(msg, source=source)
         document = parse_json(content["workflow"], source=f"{source} (workflow)")
         return _graph(document, source, catalog, known, is_ours=True)
@@ -224,6 +228,24 @@ def webp_texts(data: bytes, *, source: str = "picture") -> dict[str, str]:
         FormatError: if the chunk is damaged or too large.
     """
     return _webp_texts(io.BytesIO(data[_WEBP_BYTES:]), source)
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """Whether a file begins with the size of a header and the header; no text of JSON holds a zero."""
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 56
+
+
+def _safetensors_texts(begun: bytes, size: int, file: IO[bytes], source: str) -> dict[str, str]:
+    """The texts in the metadata of a safetensors file, of whose header `begun` is read already."""
+    if size > MAX_BYTES:
+        raise _too_large(source)
+    header = begun[:size] + file.read(size - len(begun))
+    if len(header) < size:
+        msg = "the safetensors file is cut off inside its header"
+        raise FormatError(msg, source=source)
+    parsed = parse_json(header, source=f"{source} (header)")
+    found = parsed.get("__metadata__") if isinstance(parsed, dict) else None
+    return {name: text for name in _NAMES if isinstance(found, dict) and isinstance(text := found.get(name), str)}
 
 
 def _is_webp(head: bytes) -> bool:

@@ -204,3 +204,33 @@ def test_only_the_first_entries_of_a_webp_are_read():
     place = data.index(struct.pack("<HH", 0x0110, 2))
     nothing = struct.pack("<HHII", 0x0110, 7, 0, 0)
     assert webp_texts(data[:place] + nothing * 256 + data[place + 12 * 256 :]) == {}
+
+
+def safetensors(**metadata: str) -> bytes:
+    header = json.dumps({"__metadata__": metadata, "x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    return len(header).to_bytes(8, "little") + header + b"\0"
+
+
+@pytest.mark.parametrize("name", ["a.latent", "model.safetensors"])
+def test_a_saved_latent_or_model_carries_its_workflow(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(
+        safetensors(prompt=json.dumps({"1": {"class_type": "A", "inputs": {"n": 1}}}), workflow=json.dumps(WORKFLOW))
+    )
+    for graph in (load(path), Reader().read(path), loads(path.read_bytes())):
+        assert graph.nodes["1"].inputs == {"n": 1}
+        assert graph.extra["workflow"] == WORKFLOW
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (safetensors(), "carries no workflow"),
+        (safetensors(prompt="x")[:40], "cut off inside its header"),
+        ((1 << 40).to_bytes(8, "little") + b"{" + b" " * 20, "more than"),
+        ((20).to_bytes(8, "little") + b"{" + b" " * 20, "not JSON"),
+    ],
+)
+def test_a_damaged_latent_is_refused(data, message):
+    with pytest.raises(FormatError, match=message):
+        loads(data)

@@ -177,12 +177,13 @@ def _prepare() -> None:
     if importlib.util.find_spec("torchvision") is None or _imports("torchvision"):
         return
     import torch
+    from torch import library
 
-    library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    operators: Any = library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _TORCHVISION_OPERATORS:
         if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
-            library.define(schema)
-    _kept.append(library)
+            operators.define(schema)
+    _kept.append(operators)
     if not _imports("torchvision"):
         sys.modules["torchvision"] = None  # type: ignore[assignment] # the documented way to say "not importable"
 

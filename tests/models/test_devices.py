@@ -62,9 +62,9 @@ def test_out_of_memory_is_told_from_other_errors():
 
 
 BROKEN = """
-import torch
+from torch import library
 from torchvision import part
-@torch.library.register_fake("torchvision::nms")
+@library.register_fake("torchvision::nms")
 def nms(dets, scores, iou_threshold):
     return dets
 """
